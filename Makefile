@@ -1,0 +1,30 @@
+# Each target makes its own environment from a bare Python (3.10 or newer) and reuses it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint clean
+
+demo: $(READY)  ## the whole product on parts that it draws itself; WEIGHTS=file.pth uses those weights
+	$(BIN)/simplenet-edge demo --output demo-output --overwrite $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+test: $(READY)  ## all tests
+	$(BIN)/pytest
+
+lint: $(READY)  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) demo-output build dist *.egg-info
+
+$(READY): pyproject.toml setup/opencv.sh
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	sh setup/opencv.sh $(BIN)/python
+	touch $@
