@@ -1,0 +1,195 @@
+"""The configurations and the input/output contract that everything else agrees on. No heavy imports.
+
+A model reads `frames`, uint8 `(B, H, W, 3)` in BGR order, and gives `score`, float32 `(B,)`, and `map`, float32
+`(B, H, W)`. Scores and maps are raw: unbounded, larger means more anomalous. H and W are fixed in a model, B is free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from simplenet_edge.errors import ConfigError
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Frames",
+    "InputSpec",
+    "OperatingPoint",
+    "Prediction",
+    "Predictor",
+    "ResizeRule",
+    "ScoreStatistics",
+    "SimpleNetConfig",
+    "from_dict",
+    "to_dict",
+]
+
+Frames = npt.NDArray[np.uint8]
+"""Camera or model frames: uint8, `(H, W, 3)` or `(B, H, W, 3)`, BGR."""
+
+ResizeRule = Literal["stretch", "center-crop"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of RGB in [0, 1] that torchvision's ImageNet weights were trained with."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with."""
+
+
+class Prediction(NamedTuple):
+    """What a model says about a batch: `score` float32 `(B,)`, `map` float32 `(B, H, W)`; larger = more anomalous."""
+
+    score: npt.NDArray[np.float32]
+    map: npt.NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """Anything that scores model frames: an engine, or the PyTorch model."""
+
+    def predict(self, frames: Frames) -> Prediction:
+        """Scores `(B,)` and maps `(B, H, W)` of model frames uint8 `(B, H, W, 3)` BGR."""
+        ...
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a camera frame becomes a model frame.
+
+    `stretch` resizes to `(height, width)` whatever the aspect; `center-crop` scales the shorter side to `resize_to`
+    pixels and cuts `(height, width)` from the middle (what the paper does: 329, then 288x288).
+    `mean` and `std` are of RGB in [0, 1] and are applied inside the graph.
+    """
+
+    height: int
+    width: int
+    resize: ResizeRule = "stretch"
+    resize_to: int | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not (8 <= self.height <= 8192 and 8 <= self.width <= 8192):
+            raise ConfigError(f"input size must be within 8..8192 pixels, not {self.height}x{self.width}")
+        if self.resize not in get_args(ResizeRule):
+            raise ConfigError(f"resize must be one of {', '.join(get_args(ResizeRule))}, not {self.resize!r}")
+        if self.resize == "center-crop":
+            if self.resize_to is None or self.resize_to < max(self.height, self.width):
+                raise ConfigError(
+                    "center-crop needs resize_to, the shorter side in pixels before the cut, at least "
+                    f"{max(self.height, self.width)}; it is {self.resize_to}"
+                )
+        elif self.resize_to is not None:
+            raise ConfigError("resize_to goes with resize='center-crop' only")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be positive, not {self.std}")
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(height, width) of a model frame in pixels."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class SimpleNetConfig:
+    """The architecture of a SimpleNet; with the weights it is the whole model.
+
+    Names follow the official code (DonaldRR/SimpleNet). `projection_layers = 0` leaves the projection out.
+    `projection_type`: 0 linear, 1 with batch norm, 2 with batch norm and LeakyReLU between the layers.
+    `projection_batch_norm = False` is what the official code does for types 1 and 2.
+    `discriminator_bias = True` gives its output layer a bias, which the official code leaves out.
+    `discriminator_hidden = None` shrinks each hidden layer by 1.5. `smoothing_sigma` is in pixels of the input.
+    """
+
+    backbone: str
+    layers: tuple[str, ...]
+    pretrain_embed_dim: int = 1536
+    target_embed_dim: int = 1536
+    patch_size: int = 3
+    patch_stride: int = 1
+    standardize: bool = True
+    projection_layers: int = 1
+    projection_type: int = 0
+    projection_batch_norm: bool = True
+    discriminator_layers: int = 2
+    discriminator_hidden: int | None = 1024
+    discriminator_bias: bool = False
+    smoothing_sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ConfigError("at least one layer of the backbone is needed")
+        if len(set(self.layers)) != len(self.layers):
+            raise ConfigError(f"a layer is named twice: {', '.join(self.layers)}")
+        if self.patch_size < 1 or self.patch_size % 2 == 0:
+            raise ConfigError(f"patch_size must be odd and positive, not {self.patch_size}")
+        for name in ("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.discriminator_hidden is not None and self.discriminator_hidden < 1:
+            raise ConfigError(f"discriminator_hidden must be at least 1, not {self.discriminator_hidden}")
+        if self.projection_layers < 0:
+            raise ConfigError(f"projection_layers must be at least 0, not {self.projection_layers}")
+        if self.projection_type not in (0, 1, 2):
+            raise ConfigError(f"projection_type must be 0, 1 or 2, not {self.projection_type}")
+        if not (math.isfinite(self.smoothing_sigma) and self.smoothing_sigma >= 0):
+            raise ConfigError(f"smoothing_sigma must be at least 0, not {self.smoothing_sigma}")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The threshold on the raw score and what is guaranteed of it.
+
+    A part is NG when `score > threshold`. When `guaranteed`, at most a share `alpha` of good parts is rejected, on
+    average over calibration sets, as long as the line makes parts like the `n_calibration` good ones
+    (split-conformal; Vovk et al. 2005, Angelopoulos & Bates 2021).
+    """
+
+    threshold: float
+    alpha: float
+    n_calibration: int
+    guaranteed: bool
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold):  # nothing is larger than NaN: every part would pass
+            raise ConfigError(f"the threshold must be a finite number, not {self.threshold}")
+
+
+@dataclass(frozen=True)
+class ScoreStatistics:
+    """Raw scores of the good calibration images: what normal looks like, for drift alarms and for colour scales."""
+
+    n: int
+    mean: float
+    std: float
+    min: float
+    median: float
+    max: float
+
+
+_T = TypeVar("_T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A frozen configuration as plain JSON values (tuples become lists)."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
+    }
+
+
+def from_dict(kind: type[_T], values: dict[str, Any]) -> _T:
+    """The configuration that `to_dict` wrote. Raises ConfigError for keys missing, unknown or of the wrong kind."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{kind.__name__}: expected an object, found {type(values).__name__}")
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"{kind.__name__}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    try:
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__}: {error}") from error
