@@ -1,0 +1,1 @@
+"""SimpleNet: the frozen backbone, the patches, the projection and the discriminator, in PyTorch."""

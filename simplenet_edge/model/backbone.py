@@ -1,0 +1,151 @@
+"""The frozen feature extractor: any torchvision classifier, cut behind the layers that are asked for.
+
+In: images float32 `(B, 3, H, W)` RGB, normalised. Out: a feature map `(B, C_l, h_l, w_l)` for each layer, in order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from simplenet_edge.errors import ConfigError, WeightsError
+
+__all__ = ["Backbone", "load_imagenet_weights", "load_weights_file"]
+
+_PROBES_HW = ((64, 96), (128, 160))  # C must not change with the size, h and w must: tells (B, C, h, w) from others
+
+
+class Backbone(nn.Module):
+    """A torchvision model by name, as a function from images to feature maps. Weights are random, seeded by `seed`.
+
+    `layers` are module paths such as `layer2` or `features.6`; what lies behind the last of them is not computed.
+    Raises ConfigError for an unknown name or layer, or a layer whose output is no feature map `(B, C, h, w)`.
+    """
+
+    def __init__(self, name: str, layers: tuple[str, ...], seed: int = 0) -> None:
+        super().__init__()
+        self.name = name
+        self.layers = layers
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _torchvision_model(name)
+        self.known_keys = frozenset(model.state_dict())
+        for module in model.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False  # type: ignore[assignment]  # the next layer must not overwrite a feature map that we return
+        _check_layers(name, model, layers)
+        self.body = create_feature_extractor(model.eval(), return_nodes={layer: layer for layer in layers})
+        self.requires_grad_(False)
+        self.eval()
+        self._check_feature_maps()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode whatever the parent does: the backbone is frozen (paper, section 3.1)."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of the layers, in order."""
+        features = self.body(images)
+        return [features[layer] for layer in self.layers]
+
+    @torch.no_grad()
+    def feature_shapes(self, size_hw: tuple[int, int]) -> list[tuple[int, ...]]:
+        """(C, h, w) of each layer for images of that size. Raises ConfigError where the model can't take it."""
+        weight = next(self.body.parameters())
+        try:
+            return [tuple(feature.shape[1:]) for feature in self(weight.new_zeros(1, 3, *size_hw))]
+        except (AssertionError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{self.name} can't run on images of {size_hw[0]}x{size_hw[1]}: {reason}") from error
+
+    def _check_feature_maps(self) -> None:
+        small, large = (self.feature_shapes(size_hw) for size_hw in _PROBES_HW)
+        for layer, shape, other in zip(self.layers, small, large, strict=True):
+            if len(shape) != 3 or shape[0] != other[0] or shape[1:] == other[1:]:
+                raise ConfigError(
+                    f"{self.name}: layer {layer} gives (B, {', '.join(map(str, shape))}) for images of "
+                    f"{_PROBES_HW[0][0]}x{_PROBES_HW[0][1]}, expected a feature map (B, C, h, w); "
+                    "choose a convolutional stage"
+                )
+
+
+def _torchvision_model(name: str) -> nn.Module:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or known
+        raise ConfigError(f"unknown backbone {name!r}; torchvision has {', '.join(near)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 on their default initialisation
+        model: nn.Module = torchvision.models.get_model(name, weights=None)
+    return model
+
+
+def _check_layers(name: str, model: nn.Module, layers: tuple[str, ...]) -> None:
+    known = [path for path, _ in model.named_modules() if path]
+    for layer in layers:
+        if layer not in known:
+            near = difflib.get_close_matches(layer, known, n=5, cutoff=0.3)
+            stages = [path for path, _ in model.named_children()]
+            raise ConfigError(
+                f"{name} has no layer {layer!r}; near it are {', '.join(near) or 'none'}; "
+                f"its stages are {', '.join(stages)}"
+            )
+
+
+def load_weights_file(backbone: Backbone, path: Path) -> None:
+    """Load a torchvision state dict (`.pth`, read with `weights_only=True`) into the backbone. Raises WeightsError."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; check the path")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: not a state dict that loads with weights_only=True ({reason})") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
+    _load_state(backbone, state, str(path))
+
+
+def load_imagenet_weights(backbone: Backbone) -> None:
+    """Load torchvision's default ImageNet weights, downloaded once into PyTorch's cache.
+
+    Raises WeightsError where they can't be downloaded; the message names the two ways out.
+    """
+    weights = torchvision.models.get_model_weights(backbone.name).DEFAULT
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        raise WeightsError(
+            f"the ImageNet weights of {backbone.name} can't be downloaded ({error}). Two ways without a network: "
+            f"--weights FILE with a torchvision state dict, or put {Path(weights.url).name} at {cache}"
+        ) from error
+    _load_state(backbone, state, str(weights))
+
+
+def _load_state(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
+    body = backbone.body
+    needed = body.state_dict()
+    counters = {key for key in needed if key.endswith("num_batches_tracked")}  # absent in old files, unused here
+    missing = sorted(set(needed) - set(state) - counters)
+    unknown = sorted(set(state) - backbone.known_keys)
+    if missing or unknown:
+        raise WeightsError(
+            f"{source} does not fit {backbone.name}: {len(missing)} tensors missing ({', '.join(missing[:3]) or '-'}), "
+            f"{len(unknown)} unknown ({', '.join(unknown[:3]) or '-'}); are they weights of another model?"
+        )
+    for key in sorted(set(needed) - counters):
+        if state[key].shape != needed[key].shape:
+            raise WeightsError(
+                f"{source} does not fit {backbone.name}: {key} has shape {tuple(state[key].shape)}, "
+                f"expected {tuple(needed[key].shape)}"
+            )
+    body.load_state_dict({key: state.get(key, value) for key, value in needed.items()})

@@ -1,0 +1,56 @@
+"""A new model from a few choices, everything else from the defaults of its backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from simplenet_edge.errors import ConfigError
+from simplenet_edge.model.backbone import Backbone, load_imagenet_weights, load_weights_file
+from simplenet_edge.model.defaults import backbone_defaults
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.spec import InputSpec, SimpleNetConfig
+
+__all__ = ["build_simplenet"]
+
+
+def build_simplenet(
+    backbone: str,
+    *,
+    layers: tuple[str, ...] | None = None,
+    weights: Path | None = None,
+    random_weights: bool = False,
+    size_hw: tuple[int, int] | None = None,
+    resize_to: int | None = None,
+    standardize: bool = True,
+    seed: int = 0,
+) -> SimpleNet:
+    """An untrained SimpleNet on a pretrained backbone.
+
+    The backbone's weights come from the file `weights`, with `random_weights` from `seed`, otherwise from torchvision.
+    `resize_to` scales the shorter side of an image to that many pixels and cuts the middle; without it images are
+    stretched to `size_hw`. Raises ConfigError for choices that don't go together, WeightsError for weights that
+    aren't there or don't fit.
+    """
+    if weights is not None and random_weights:
+        raise ConfigError("a weights file and random weights exclude each other; choose one")
+    defaults = backbone_defaults(backbone, layers)
+    height, width = size_hw or (defaults.input_side, defaults.input_side)
+    spec = InputSpec(height, width, "stretch" if resize_to is None else "center-crop", resize_to)
+    config = SimpleNetConfig(
+        backbone,
+        layers or defaults.layers,
+        pretrain_embed_dim=defaults.embed_dim,
+        target_embed_dim=defaults.embed_dim,
+        standardize=standardize,
+        discriminator_hidden=defaults.hidden,
+    )
+    extractor = Backbone(config.backbone, config.layers, seed=seed)
+    if weights is not None:
+        load_weights_file(extractor, weights)
+    elif not random_weights:
+        load_imagenet_weights(extractor)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SimpleNet(config, spec, extractor)

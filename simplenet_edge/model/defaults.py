@@ -1,0 +1,42 @@
+"""What suits each backbone: one table, used wherever an option is left out.
+
+Layers are the middle of the network (the paper's layer2 and layer3): deep enough for meaning, fine enough to find a
+scratch. `embed_dim` follows the channels of those layers, so that the head stays small beside its backbone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simplenet_edge.errors import ConfigError
+
+__all__ = ["BACKBONE_DEFAULTS", "DEFAULT_BACKBONE", "BackboneDefaults", "backbone_defaults"]
+
+DEFAULT_BACKBONE = "wide_resnet50_2"
+
+
+class BackboneDefaults(NamedTuple):
+    """Layers by module path, the size of the embedding, the width of the discriminator, the input side in pixels."""
+
+    layers: tuple[str, ...]
+    embed_dim: int
+    hidden: int
+    input_side: int
+
+
+BACKBONE_DEFAULTS: dict[str, BackboneDefaults] = {
+    "wide_resnet50_2": BackboneDefaults(("layer2", "layer3"), 1536, 1024, 288),  # the paper's
+    "resnet50": BackboneDefaults(("layer2", "layer3"), 1024, 512, 256),
+    "resnet18": BackboneDefaults(("layer2", "layer3"), 384, 256, 256),
+    "mobilenet_v2": BackboneDefaults(("features.6", "features.10", "features.13"), 192, 192, 256),
+}
+
+
+def backbone_defaults(backbone: str, layers: tuple[str, ...] | None) -> BackboneDefaults:
+    """The defaults of a backbone. One outside the table needs its layers named; ConfigError says so."""
+    if backbone in BACKBONE_DEFAULTS:
+        return BACKBONE_DEFAULTS[backbone]
+    if layers is None:
+        known = ", ".join(BACKBONE_DEFAULTS)
+        raise ConfigError(f"no default layers are known for {backbone!r} (known: {known}); name them with --layers")
+    return BackboneDefaults(layers, 512, 256, 256)

@@ -1,0 +1,100 @@
+"""From feature maps `(B, C, h, w)` to one embedding row a patch, and from patch scores back to a map.
+
+Everything here is linear and has no parameters; it follows the official code (`PatchMaker`, `MeanMapper`,
+`Aggregator`, `RescaleSegmentor` of DonaldRR/SimpleNet) number by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.ndimage
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["AnomalyMap", "PatchMaker", "align_patches", "bilinear_matrix", "gaussian_matrix", "pool_patches"]
+
+
+class PatchMaker:
+    """Cuts feature maps into overlapping patches and puts patch scores back on their grid."""
+
+    def __init__(self, patch_size: int = 3, stride: int = 1) -> None:
+        self.patch_size = patch_size
+        self.stride = stride
+        self.padding = patch_size // 2
+
+    def grid_hw(self, features_hw: Sequence[int]) -> tuple[int, int]:
+        """Patches along (height, width) of feature maps of that size."""
+        height, width = ((side + 2 * self.padding - self.patch_size) // self.stride + 1 for side in features_hw)
+        return height, width
+
+    def patchify(self, features: Tensor) -> Tensor:
+        """Feature maps `(B, C, h, w)` as zero-padded patches `(B, N, C, k, k)`, row by row."""
+        unfolded = F.unfold(features, self.patch_size, stride=self.stride, padding=self.padding)
+        batch, _, patches = unfolded.shape
+        shape = (batch, features.shape[1], self.patch_size, self.patch_size, patches)
+        return unfolded.reshape(shape).permute(0, 4, 1, 2, 3)
+
+    def unpatch_scores(self, scores: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Patch scores `(B*N,)` as maps `(B, h, w)` on the patch grid."""
+        return scores.reshape(-1, *grid_hw)
+
+
+def align_patches(patches: Tensor, grid_hw: tuple[int, int], reference_hw: tuple[int, int]) -> Tensor:
+    """Patches `(B, N, C, k, k)` of one grid, resized bilinearly to another: `(B, N', C, k, k)`."""
+    if grid_hw == reference_hw:
+        return patches
+    batch, _, *patch_shape = patches.shape
+    maps = patches.permute(0, 2, 3, 4, 1).reshape(batch, -1, *grid_hw)
+    maps = F.interpolate(maps, size=reference_hw, mode="bilinear", align_corners=False)
+    return maps.reshape(batch, *patch_shape, -1).permute(0, 4, 1, 2, 3)
+
+
+def pool_patches(patches: Sequence[Tensor], pretrain_embed_dim: int, target_embed_dim: int) -> Tensor:
+    """Aligned patches of each layer `(B, N, C_l, k, k)` as embedding rows `(B*N, target_embed_dim)`.
+
+    Each layer is averaged to `pretrain_embed_dim` entries (the official `MeanMapper`), the layers are joined and
+    averaged once more to `target_embed_dim` (the official `Aggregator`).
+    """
+    pooled = [F.adaptive_avg_pool1d(p.flatten(0, 1).flatten(1).unsqueeze(1), pretrain_embed_dim) for p in patches]
+    joined = torch.cat(pooled, dim=2)
+    return F.adaptive_avg_pool1d(joined, target_embed_dim).squeeze(1)
+
+
+def bilinear_matrix(size: int, new_size: int) -> Tensor:
+    """Bilinear resize along one axis (half-pixel centres) as a matrix `(new_size, size)`, float64."""
+    identity = torch.eye(size, dtype=torch.float64).unsqueeze(0)
+    return F.interpolate(identity, size=new_size, mode="linear", align_corners=False)[0].T.contiguous()
+
+
+def gaussian_matrix(size: int, sigma: float) -> Tensor:
+    """`scipy.ndimage.gaussian_filter1d(sigma, mode="reflect")` along one axis as a matrix `(size, size)`, float64."""
+    identity = np.eye(size, dtype=np.float64)
+    if sigma == 0:
+        return torch.from_numpy(identity)
+    return torch.from_numpy(scipy.ndimage.gaussian_filter1d(identity, sigma, axis=0, mode="reflect"))
+
+
+class AnomalyMap(nn.Module):
+    """Patch scores `(B, h, w)` -> anomaly map `(B, H, W)`: bilinear upsampling, then a Gaussian of `sigma` pixels.
+
+    Both steps are linear and separable, so each axis is one constant matrix. Equal to the official
+    `RescaleSegmentor` (scipy's `gaussian_filter`) to float32 rounding.
+    """
+
+    def __init__(self, grid_hw: tuple[int, int], size_hw: tuple[int, int], sigma: float) -> None:
+        super().__init__()
+        rows, columns = (
+            (gaussian_matrix(size, sigma) @ bilinear_matrix(grid, size)).float()
+            for grid, size in zip(grid_hw, size_hw, strict=True)
+        )
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns.T.contiguous(), persistent=False)
+        self.rows: Tensor
+        self.columns: Tensor
+
+    def forward(self, patch_scores: Tensor) -> Tensor:
+        """Patch scores `(B, h, w)` as maps `(B, H, W)`."""
+        return self.rows @ patch_scores @ self.columns

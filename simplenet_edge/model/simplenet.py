@@ -1,0 +1,158 @@
+"""SimpleNet (Liu et al., CVPR 2023) as its authors wrote it, for training and as the reference of every export.
+
+In: frames uint8 `(B, H, W, 3)` BGR of the model's size. Out: scores `(B,)` and maps `(B, H, W)`, float32, larger = more
+anomalous. On disk: a folder with `model.json` and `model.safetensors`, backbone included.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from simplenet_edge.atomic import write_bytes_atomic
+from simplenet_edge.errors import ConfigError, WeightsError
+from simplenet_edge.model.backbone import Backbone
+from simplenet_edge.model.networks import Discriminator, Projection
+from simplenet_edge.model.patches import AnomalyMap, PatchMaker, align_patches, pool_patches
+from simplenet_edge.spec import Frames, InputSpec, Prediction, SimpleNetConfig, from_dict, to_dict
+
+__all__ = ["SimpleNet", "Standardizer"]
+
+CONFIG_NAME = "model.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+class Standardizer(nn.Module):
+    """Per-channel standardisation of embedding rows `(N, D)`; the identity until training sets its statistics.
+
+    Not in the paper. It puts the noise of training in units of the features' own spread, so that one noise scale suits
+    any backbone; it is linear and costs nothing once folded.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """`(embedding - mean) / std`, shape kept."""
+        return (embedding - self.mean) / self.std
+
+
+class SimpleNet(nn.Module):
+    """The whole model: normalise, backbone, patches, embedding, standardise, project, discriminate, map.
+
+    `train()` and `eval()` are PyTorch's own; the training loop is `simplenet_edge.training.train`.
+    """
+
+    def __init__(self, config: SimpleNetConfig, input_spec: InputSpec, backbone: Backbone) -> None:
+        super().__init__()
+        if (backbone.name, backbone.layers) != (config.backbone, config.layers):
+            raise ConfigError(f"the backbone {backbone.name} {backbone.layers} is not the one of the configuration")
+        self.config = config
+        self.input_spec = input_spec
+        self.backbone = backbone
+        self.patch_maker = PatchMaker(config.patch_size, config.patch_stride)
+        self.standardizer = Standardizer(config.target_embed_dim)
+        dim = config.target_embed_dim
+        self.pre_projection: nn.Module = nn.Identity()
+        if config.projection_layers > 0:
+            self.pre_projection = Projection(
+                dim,
+                n_layers=config.projection_layers,
+                layer_type=config.projection_type,
+                batch_norm=config.projection_batch_norm,
+            )
+        self.discriminator = Discriminator(
+            dim, config.discriminator_layers, config.discriminator_hidden, tail_bias=config.discriminator_bias
+        )
+        grids = [self.patch_maker.grid_hw(shape[1:]) for shape in backbone.feature_shapes(input_spec.size_hw)]
+        self.grid_hw = grids[0]
+        self.anomaly_map = AnomalyMap(self.grid_hw, input_spec.size_hw, config.smoothing_sigma)
+        self.register_buffer("pixel_mean", torch.tensor(input_spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """Frames uint8 `(B, H, W, 3)` BGR as images float32 `(B, 3, H, W)` RGB, normalised."""
+        images = frames.flip(-1).permute(0, 3, 1, 2).float() / 255
+        return (images - self.pixel_mean) / self.pixel_std
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` as embedding rows `(B*h*w, target_embed_dim)` on the first layer's patch grid.
+
+        Paper, section 3.1; the official `_embed`.
+        """
+        features = self.backbone(images)
+        patches = [
+            align_patches(self.patch_maker.patchify(feature), self.patch_maker.grid_hw(feature.shape[2:]), self.grid_hw)
+            for feature in features
+        ]
+        return pool_patches(patches, self.config.pretrain_embed_dim, self.config.target_embed_dim)
+
+    def project(self, embedding: Tensor) -> Tensor:
+        """Embedding rows `(N, D)` as adapted features `(N, D)`: standardised, then projected."""
+        projected: Tensor = self.pre_projection(self.standardizer(embedding))
+        return projected
+
+    def score_patches(self, embedding: Tensor) -> Tensor:
+        """Embedding rows `(N, D)` as anomaly scores `(N,)`: the negative output of the discriminator."""
+        normality: Tensor = self.discriminator(self.project(embedding))
+        return -normality[:, 0]
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames uint8 `(B, H, W, 3)` BGR as scores `(B,)` and maps `(B, H, W)`.
+
+        The score is the largest patch score, before upsampling and smoothing, as in the official code.
+        """
+        patch_scores = self.score_patches(self.embed(self.normalize(frames)))
+        grid = self.patch_maker.unpatch_scores(patch_scores, self.grid_hw)
+        return grid.amax(dim=(1, 2)), self.anomaly_map(grid)
+
+    @torch.inference_mode()
+    def predict(self, frames: Frames) -> Prediction:
+        """`forward` on NumPy frames, in evaluation mode whatever mode the model is in."""
+        was_training = self.training
+        self.eval()
+        try:
+            score, maps = self(torch.from_numpy(np.ascontiguousarray(frames)).to(self.pixel_mean.device))
+        finally:
+            self.train(was_training)
+        return Prediction(score.cpu().numpy(), maps.cpu().numpy())
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` and `model.safetensors` into `folder`, each whole or not at all."""
+        values = {"model": to_dict(self.config), "input": to_dict(self.input_spec)}
+        state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        write_bytes_atomic(folder / WEIGHTS_NAME, safetensors.torch.save(state))
+        write_bytes_atomic(folder / CONFIG_NAME, (json.dumps(values, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> SimpleNet:
+        """The model that `save` wrote, in evaluation mode. Raises WeightsError where it is missing or damaged."""
+        try:
+            values = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+            config = from_dict(SimpleNetConfig, values["model"])
+            input_spec = from_dict(InputSpec, values["input"])
+            state = safetensors.torch.load_file(folder / WEIGHTS_NAME)
+        except FileNotFoundError as error:
+            raise WeightsError(
+                f"{folder}: no {Path(error.filename or WEIGHTS_NAME).name}; is it a training run?"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, ConfigError, SafetensorError) as error:
+            raise WeightsError(f"{folder}: the trained model is damaged ({error}); train again") from error
+        model = cls(config, input_spec, Backbone(config.backbone, config.layers))
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise WeightsError(f"{folder}: the weights do not fit model.json ({error}); train again") from error
+        return model.eval()

@@ -1,0 +1,52 @@
+"""Small SimpleNets with every parameter random: what the algebra must hold for."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import nn
+
+from simplenet_edge.model.backbone import Backbone
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.spec import InputSpec, SimpleNetConfig
+
+
+def random_model(
+    config: SimpleNetConfig, size_hw: tuple[int, int] = (64, 96), seed: int = 0, dtype: torch.dtype = torch.float32
+) -> SimpleNet:
+    """A model in evaluation mode whose batch norms, biases and standardisation are random too."""
+    model = SimpleNet(config, InputSpec(*size_hw), random_backbone(config.backbone, config.layers, dtype))
+    generator = torch.Generator().manual_seed(seed)
+    for network in (model.pre_projection, model.discriminator):
+        _randomize(network, generator)
+    if config.standardize:
+        _uniform(model.standardizer.mean, -1, 1, generator)
+        _uniform(model.standardizer.std, 0.5, 2, generator)
+    return model.to(dtype).eval()
+
+
+@functools.lru_cache(maxsize=16)
+def random_backbone(name: str, layers: tuple[str, ...], dtype: torch.dtype = torch.float32) -> Backbone:
+    """A frozen backbone; tests that share it must not change it."""
+    backbone = Backbone(name, layers)
+    _randomize(backbone, torch.Generator().manual_seed(0))
+    return backbone.to(dtype)
+
+
+def _randomize(network: nn.Module, generator: torch.Generator) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            _uniform(module.running_mean, -0.5, 0.5, generator)
+            _uniform(module.running_var, 0.5, 2, generator)
+            _uniform(module.weight, 0.5, 1.5, generator)
+            _uniform(module.bias, -0.5, 0.5, generator)
+        elif isinstance(module, nn.Linear) and module.bias is not None:
+            _uniform(module.bias, -0.5, 0.5, generator)
+
+
+@torch.no_grad()
+def _uniform(tensor: torch.Tensor, low: float, high: float, generator: torch.Generator) -> None:
+    tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
