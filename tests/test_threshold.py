@@ -1,0 +1,153 @@
+"""The conformal threshold: its rank, its exactness, its guarantee, and what is said where there is none."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.spec import OperatingPoint, ScoreStatistics, from_dict, to_dict
+from simplenet_edge.threshold import (
+    conformal_threshold,
+    guarantee_text,
+    guarantee_warning,
+    images_needed,
+    score_statistics,
+)
+
+finite_scores = hnp.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e6, 1e6, width=32))
+per_mille = st.integers(1, 999)
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "k"),
+    [
+        (9, 0.1, 9),  # (n + 1)(1 - alpha) is the whole number 9
+        (10, 0.1, 10),  # 9.9 rounds up
+        (9, 0.3, 7),  # in binary floats 10 * (1 - 0.3) is above 7 when done exactly
+        (99, 0.01, 99),  # the smallest set for 1 %
+        (199, 0.01, 198),  # one score may lie above
+        (1, 0.5, 1),  # the smallest set of all
+        (19, 0.05, 19),  # the smallest set for 5 %
+        (999, 0.07, 930),  # 1000 * (1 - 0.07) is 929.9999999999999 in floats
+    ],
+)
+def test_the_threshold_is_the_kth_smallest_score(n: int, alpha: float, k: int, rng: np.random.Generator) -> None:
+    scores = rng.permutation(n).astype(np.float32) + 1  # 1..n, so that the k-th smallest is k
+    assert conformal_threshold(scores, alpha) == OperatingPoint(float(k), alpha, n, guaranteed=True)
+
+
+@given(finite_scores, per_mille)
+def test_the_rank_agrees_with_integer_arithmetic(scores: np.ndarray, thousandths: int) -> None:
+    point = conformal_threshold(scores, thousandths / 1000)
+    k = -(-(len(scores) + 1) * (1000 - thousandths) // 1000)
+    assert point.guaranteed == (k <= len(scores))
+    assert point.threshold == float(np.sort(scores)[min(k, len(scores)) - 1])
+
+
+@given(finite_scores, per_mille)
+def test_the_threshold_is_one_of_the_float32_scores_exactly(scores: np.ndarray, thousandths: int) -> None:
+    point = conformal_threshold(scores, thousandths / 1000)
+    stored = from_dict(OperatingPoint, json.loads(json.dumps(to_dict(point)))).threshold
+    assert np.float32(stored) in scores
+    assert not (np.float32(stored) > stored)  # the part it came from passes, after a trip through JSON as well
+    rejected = np.count_nonzero(scores > stored)
+    assert Fraction(int(rejected), len(scores) + 1) <= Fraction(thousandths, 1000) or not point.guaranteed
+
+
+@given(finite_scores, per_mille, per_mille)
+def test_a_larger_alpha_never_raises_the_threshold(scores: np.ndarray, first: int, second: int) -> None:
+    low, high = sorted((first / 1000, second / 1000))
+    assert conformal_threshold(scores, high).threshold <= conformal_threshold(scores, low).threshold
+
+
+@pytest.mark.parametrize(("alpha", "n"), [(0.1, 9), (0.01, 99), (0.001, 999), (0.5, 1), (0.3, 3), (0.07, 14), (0.9, 1)])
+def test_images_needed_is_the_edge_of_the_guarantee(alpha: float, n: int) -> None:
+    assert images_needed(alpha) == n
+    assert conformal_threshold(np.arange(n, dtype=np.float32), alpha).guaranteed
+    if n > 1:
+        assert not conformal_threshold(np.arange(n - 1, dtype=np.float32), alpha).guaranteed
+
+
+def test_too_few_images_take_the_maximum_and_say_how_many_are_needed() -> None:
+    point = conformal_threshold(np.array([3, 1, 2], np.float32), 0.01)
+    assert point == OperatingPoint(3.0, 0.01, 3, guaranteed=False)
+    warning = guarantee_warning(point)
+    assert warning is not None
+    for words in ("1% false rejects takes 99 good", "there are 3", "25% at best", "Add 96 more"):
+        assert words in warning
+    assert guarantee_text(point) == warning
+
+
+def test_a_guarantee_is_said_in_words() -> None:
+    point = conformal_threshold(np.arange(199, dtype=np.float32), 0.005)
+    assert guarantee_warning(point) is None
+    assert "At most 0.5% of good parts are rejected" in guarantee_text(point)
+    assert "199 good images" in guarantee_text(point)
+
+
+def test_a_threshold_set_by_hand_claims_nothing() -> None:
+    warning = guarantee_warning(OperatingPoint(0.5, 0.01, 1000, guaranteed=False))
+    assert warning == "No guarantee: this threshold was not computed from the scores of good calibration images."
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(99, 0.01), (120, 0.05), (37, 0.1)])
+def test_the_false_reject_rate_holds_on_new_parts(n: int, alpha: float, rng: np.random.Generator) -> None:
+    # Each split draws a new calibration set and one new part: independent trials with a known probability,
+    # (n + 1 - k) / (n + 1), when scores have no ties.
+    splits = 20_000
+    k = math.ceil((n + 1) * (1 - Fraction(str(alpha))))
+    expected = (n + 1 - k) / (n + 1)
+    scores = rng.standard_exponential((splits, n + 1), dtype=np.float32)
+    thresholds = np.array([conformal_threshold(row[:-1], alpha).threshold for row in scores], np.float32)
+    rate = np.mean(scores[:, -1] > thresholds)
+    spread = 4 * math.sqrt(expected * (1 - expected) / splits)  # four standard deviations of a binomial share
+    assert expected <= alpha
+    assert rate <= alpha + spread
+    assert rate >= expected - spread  # not vacuous: the threshold rejects what it may
+    assert expected > alpha - 1 / (n + 1)
+
+
+def test_the_rate_holds_on_a_finite_lot_with_ties(rng: np.random.Generator) -> None:
+    lot = rng.integers(0, 12, 400).astype(np.float32)  # many equal scores; exchangeable under re-splitting
+    rates = []
+    for _ in range(2000):
+        shuffled = rng.permutation(lot)
+        rates.append(np.mean(shuffled[200:] > conformal_threshold(shuffled[:200], 0.1).threshold))
+    assert np.mean(rates) <= 0.1
+
+
+def test_statistics_are_of_the_population() -> None:
+    scores = np.array([1, 2, 3, 6], np.float32)
+    assert score_statistics(scores) == ScoreStatistics(n=4, mean=3.0, std=math.sqrt(3.5), min=1.0, median=2.5, max=6.0)
+    assert score_statistics(scores[:1]) == ScoreStatistics(n=1, mean=1.0, std=0.0, min=1.0, median=1.0, max=1.0)
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.1, 1.5, math.nan, math.inf])
+def test_alpha_outside_0_to_1_is_refused(alpha: float) -> None:
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        conformal_threshold(np.ones(10, np.float32), alpha)
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        images_needed(alpha)
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        (np.empty(0, np.float32), "at least one good image"),
+        (np.ones((2, 2), np.float32), r"shape \(2, 2\)"),
+        (np.array([1, np.nan, np.inf], np.float32), "2 of 3 calibration scores are not finite"),
+    ],
+)
+def test_unusable_scores_are_refused(scores: np.ndarray, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        conformal_threshold(scores, 0.1)
+    with pytest.raises(DataError, match=words):
+        score_statistics(scores)
