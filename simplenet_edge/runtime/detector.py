@@ -1,0 +1,101 @@
+"""One camera image in, one verdict out.
+
+In: an image uint8 `(H0, W0, 3)` BGR of any size. Out: a raw score, the threshold it was held against, and a map float32
+`(H, W)` of the model's size, which lies over the preprocessed frame uint8 `(H, W, 3)`, not over the camera image.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from simplenet_edge.engines.base import Engine
+from simplenet_edge.errors import EngineInputError
+from simplenet_edge.preprocess import preprocess
+from simplenet_edge.spec import Frames
+
+__all__ = ["Detector", "StageTimes", "Verdict"]
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Wall time of each stage in milliseconds. In a batch, each image carries its share of the call."""
+
+    preprocess_ms: float
+    infer_ms: float
+    post_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """From the camera image to the verdict."""
+        return self.preprocess_ms + self.infer_ms + self.post_ms
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What was decided about one image: NG when `score > threshold`, OK otherwise."""
+
+    verdict: Literal["OK", "NG"]
+    score: float
+    threshold: float
+    map: npt.NDArray[np.float32]
+    frame: Frames
+    times: StageTimes
+
+
+class Detector:
+    """Preprocessing, an engine and the bundle's threshold.
+
+    The engine must be open while `inspect` runs; who opened it closes it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.bundle = engine.bundle
+        self.bundle_id = engine.bundle.id
+        self.threshold = engine.bundle.manifest.operating_point.threshold
+
+    def inspect(self, image: Frames) -> Verdict:
+        """The verdict on one image uint8 `(H0, W0, 3)` BGR. Raises EngineInputError or EngineError."""
+        return self.inspect_batch([image])[0]
+
+    def inspect_batch(self, images: Sequence[Frames]) -> list[Verdict]:
+        """The verdicts on images uint8 `(H0, W0, 3)` BGR, at least one; their sizes may differ.
+
+        One call of the engine. Raises EngineInputError or EngineError.
+        """
+        if not images:
+            raise EngineInputError("expected at least one image, found none")
+        for image in images:
+            _check(image)
+        spec = self.bundle.manifest.input
+        started = time.perf_counter()
+        frames = np.stack([preprocess(image, spec) for image in images])
+        preprocessed = time.perf_counter()
+        score, maps = self.engine.predict(frames)
+        inferred = time.perf_counter()
+        is_anomalous = [float(value) > self.threshold for value in score]
+        done = time.perf_counter()
+        share_ms = 1000 / len(images)
+        times = StageTimes(
+            preprocess_ms=(preprocessed - started) * share_ms,
+            infer_ms=(inferred - preprocessed) * share_ms,
+            post_ms=(done - inferred) * share_ms,
+        )
+        return [
+            Verdict("NG" if is_anomalous[i] else "OK", float(score[i]), self.threshold, maps[i], frames[i], times)
+            for i in range(len(images))
+        ]
+
+
+def _check(image: Frames) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise EngineInputError(f"expected an image uint8 (H, W, 3) BGR, found {found}; use simplenet_edge.preprocess")
+    if image.size == 0:
+        raise EngineInputError(f"the image of shape {image.shape} has no pixels")

@@ -1,0 +1,46 @@
+"""Facts about this machine and what is installed on it, as plain values. Imports nothing but the standard library."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["cpu_count", "cpu_model", "installed_version", "memory_bytes"]
+
+
+def cpu_model() -> str:
+    """The processor's name as Linux tells it, e.g. "Intel(R) N100"; the architecture where it tells none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for key in ("model name", "Model", "Hardware"):
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == key and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """How many logical processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """The physical memory in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def installed_version(*distributions: str) -> str | None:
+    """The version of the first of these distributions that is installed, without importing it; None if none is."""
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,129 @@
+"""Does an engine give, on this device, the numbers that the bundle's FP32 model gave? Replays the golden frames.
+
+Differences are of raw scores and maps. Relative ones are divided by the scale: the distance between the smallest and
+the largest value in all golden maps, which an offset in the scores does not change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simplenet_edge.engines.base import Engine
+from simplenet_edge.errors import ConfigError, ParityError
+from simplenet_edge.spec import Prediction
+
+__all__ = ["FP32_TOLERANCE", "FrameComparison", "Verification", "verify"]
+
+FP32_TOLERANCE = 1e-4
+"""Largest difference, relative to the scale, that the order of FP32 additions explains."""
+
+
+@dataclass(frozen=True)
+class FrameComparison:
+    """One golden frame: raw scores, largest differences, and whether the verdict changed."""
+
+    index: int
+    expected_score: float
+    found_score: float
+    score_difference: float
+    map_difference: float
+    flipped: bool
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    `passed`: no score and no pixel differs by more than `tolerance * scale`, and no verdict flips. A golden score
+    within `FP32_TOLERANCE * scale` of the threshold may fall on either side by rounding; that is no flip.
+    """
+
+    bundle_id: str
+    engine: str
+    provider: str
+    precision: str
+    tolerance: float
+    scale: float
+    max_score_difference: float
+    max_map_difference: float
+    max_relative_score_difference: float
+    max_relative_map_difference: float
+    flips: int
+    passed: bool
+    frames: tuple[FrameComparison, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**dataclasses.asdict(self), "frames": [dataclasses.asdict(frame) for frame in self.frames]}
+
+    def require(self) -> Verification:
+        """Itself when it passed; raises ParityError otherwise."""
+        if not self.passed:
+            worst = max(self.max_relative_score_difference, self.max_relative_map_difference)
+            raise ParityError(
+                f"the {self.engine} engine ({self.provider}, {self.precision}) does not give the bundle's numbers: "
+                f"expected at most {self.tolerance:.1e} of the scale {self.scale:.4g} and no flipped verdict, found "
+                f"{worst:.1e} and {self.flips} flipped of {len(self.frames)}; don't use it: build the engine again, "
+                "or export again"
+            )
+        return self
+
+
+def verify(engine: Engine, tolerance: float | None = None) -> Verification:
+    """Replay the golden frames of an open engine's bundle, one by one.
+
+    `tolerance` is relative to the scale; None means FP32_TOLERANCE and goes with fp32 only, for how far another
+    precision may be off depends on the model. Raises ConfigError, BundleError for golden frames that can't be used,
+    EngineError when the engine fails.
+    """
+    if tolerance is None:
+        if engine.precision != "fp32":
+            raise ConfigError(f"{engine.precision} has no tolerance of its own; give one, relative to the golden maps")
+        tolerance = FP32_TOLERANCE
+    if not tolerance >= 0:
+        raise ConfigError(f"the tolerance must be at least 0, not {tolerance}")
+    frames, golden = engine.bundle.golden()
+    scale = map_scale(golden)
+    threshold = engine.bundle.manifest.operating_point.threshold
+    rows = []
+    for index in range(len(frames)):
+        found = engine.predict(frames[index : index + 1])
+        expected_score, found_score = float(golden.score[index]), float(found.score[0])
+        rounding_decides = abs(expected_score - threshold) <= FP32_TOLERANCE * scale
+        rows.append(
+            FrameComparison(
+                index=index,
+                expected_score=expected_score,
+                found_score=found_score,
+                score_difference=abs(found_score - expected_score),
+                map_difference=float(np.abs(found.map[0] - golden.map[index]).max()),
+                flipped=not rounding_decides and (found_score > threshold) != (expected_score > threshold),
+            )
+        )
+    max_score = max(row.score_difference for row in rows)
+    max_map = max(row.map_difference for row in rows)
+    flips = sum(row.flipped for row in rows)
+    return Verification(
+        bundle_id=engine.bundle.id,
+        engine=engine.name,
+        provider=engine.provider,
+        precision=engine.precision,
+        tolerance=tolerance,
+        scale=scale,
+        max_score_difference=max_score,
+        max_map_difference=max_map,
+        max_relative_score_difference=max_score / scale,
+        max_relative_map_difference=max_map / scale,
+        flips=flips,
+        passed=max(max_score, max_map) <= tolerance * scale and flips == 0,
+        frames=tuple(rows),
+    )
+
+
+def map_scale(golden: Prediction) -> float:
+    """Largest minus smallest golden map value; of flat maps the magnitude, or 1 where that is 0 too."""
+    return float(np.ptp(golden.map)) or float(np.abs(golden.map).max()) or 1.0

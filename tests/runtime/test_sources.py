@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from simplenet_edge.errors import SourceError
+from simplenet_edge.runtime.sources import Camera, FrameRecord, ImageFiles, VideoFile, open_source
+from simplenet_edge.spec import Frames
+
+N_FRAMES = 20
+VIDEO_HW = (48, 64)
+
+
+def write_video(path: Path, codec: str = "MJPG") -> Path:
+    """N_FRAMES frames of noise; frame i has the mean 10 * i + 5."""
+    height, width = VIDEO_HW
+    rng = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10, (width, height))
+    assert writer.isOpened()
+    for i in range(N_FRAMES):
+        writer.write(rng.integers(10 * i, 10 * i + 11, (height, width, 3), dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def records_of(uri: Path | str) -> list[FrameRecord]:
+    with open_source(str(uri)) as source:
+        return list(source)
+
+
+def image_of(record: FrameRecord) -> Frames:
+    assert record.image is not None, record.error
+    return record.image
+
+
+def test_a_folder_gives_its_images_in_natural_order_with_the_broken_one_named(parts: Path) -> None:
+    records = records_of(parts)
+    assert [record.name for record in records] == [
+        "late/part10.png", "part1.png", "part2.png", "part3.png", "part4.jpg"
+    ]  # fmt: skip
+    assert [record.frame_id for record in records] == [0, 1, 2, 3, 4]
+    *whole, broken = records
+    assert all(image_of(record).shape == (32, 48, 3) and record.error is None for record in whole)
+    assert broken.image is None
+    assert str(parts / "part4.jpg") in (broken.error or "")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img2.png", "img10.png"],
+        ["2.png", "10.png", "100.png"],
+        ["a1b2.png", "a1b10.png", "a2b1.png"],
+        ["day1/part9.png", "day1/part10.png", "day02/part1.png"],
+        ["A1.png", "a2.png", "B3.png"],
+        ["1a.png", "1\u0661.png"],  # an Arabic digit is text, not a number
+    ],
+)
+def test_natural_order(tmp_path: Path, names: list[str]) -> None:
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [record.name for record in records_of(tmp_path)] == names
+
+
+def test_one_image_is_a_source_of_one_frame_whatever_its_depth(tmp_path: Path) -> None:
+    path = tmp_path / "deep.PNG"
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) << 8
+    assert cv2.imwrite(str(path), grey)
+    (record,) = records_of(path)
+    assert record.name == "deep.PNG"
+    np.testing.assert_array_equal(image_of(record), np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2))
+
+
+def test_times_are_utc_and_now(parts: Path) -> None:
+    for record in records_of(parts):
+        assert record.wall_time.tzinfo is timezone.utc
+        assert timedelta() <= datetime.now(timezone.utc) - record.wall_time < timedelta(seconds=30)
+
+
+def test_real_images_of_different_sizes(shared: Path) -> None:
+    folder = shared / "data/magnetic_tile/test/crack"
+    records = records_of(folder)
+    assert len(records) == len(list(folder.iterdir()))
+    assert all(record.error is None for record in records)
+    assert len({image_of(record).shape for record in records}) > 1
+
+
+def test_a_video_gives_every_frame_in_order(tmp_path: Path) -> None:
+    records = records_of(write_video(tmp_path / "line.avi"))
+    assert [record.name for record in records] == [f"line.avi#{i}" for i in range(N_FRAMES)]
+    for i, record in enumerate(records):
+        assert image_of(record).shape == (*VIDEO_HW, 3)
+        assert abs(float(image_of(record).mean()) - (10 * i + 5)) < 3  # JPEG
+
+
+def test_frames_of_a_video_do_not_share_memory(tmp_path: Path) -> None:
+    records = records_of(write_video(tmp_path / "line.avi"))
+    assert not np.shares_memory(image_of(records[0]), image_of(records[1]))
+
+
+def test_a_video_that_was_cut_off_says_so_at_its_end(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "line.avi")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    *whole, last = records_of(path)
+    assert 0 < len(whole) < N_FRAMES
+    assert all(record.error is None for record in whole)
+    assert last.image is None
+    assert f"ended after {len(whole)} of {N_FRAMES} frames" in (last.error or "")
+
+
+def test_a_video_without_one_whole_frame_is_an_error(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "line.avi")
+    data = path.read_bytes()
+    start, end = data.index(b"movi") + 8, data.index(b"idx1") - 8
+    path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+    with pytest.raises(SourceError, match="opens but gives no frame"):
+        records_of(path)
+
+
+def test_a_container_whose_count_is_a_guess_is_not_held_against_it(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "line.mkv")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    records = records_of(path)
+    assert 0 < len(records) < N_FRAMES
+    assert all(record.error is None for record in records)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("{tmp}/missing", "no such file or folder; a camera is v4l2"),
+        ("{tmp}/empty", r"no images in it; expected \.bmp"),
+        ("{tmp}/text.avi", r"OpenCV .* could not open cv2\.VideoCapture\('.*text\.avi'\)"),
+        ("{tmp}/text.txt", "check that it is a whole video"),
+        (
+            "v4l2:///dev/video77",
+            r"cv2\.VideoCapture\('/dev/video77', cv2\.CAP_V4L2\); video devices here",
+        ),
+        ("77", r"could not open cv2\.VideoCapture\(77\)"),
+        ("rtsp://camera/1", "expected a path, a camera number or v4l2"),
+        ("v4l2://video0", "expected a path, a camera number or v4l2"),
+    ],
+)
+def test_what_gives_no_frames_is_refused(tmp_path: Path, uri: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "note.txt").write_text("no image")
+    for name in ("text.avi", "text.txt"):
+        (tmp_path / name).write_text("this is no video")
+    with pytest.raises(SourceError, match=message):
+        records_of(uri.format(tmp=tmp_path))
+
+
+def test_kinds_and_folders(tmp_path: Path, parts: Path) -> None:
+    video = write_video(tmp_path / "line.avi")
+    assert isinstance(open_source(str(parts)), ImageFiles)
+    assert open_source(str(parts)).folder == parts
+    assert open_source(str(parts / "part1.png")).folder is None
+    assert isinstance(open_source(str(video)), VideoFile)
+    assert isinstance(open_source("v4l2:///dev/video0"), Camera)
+    assert isinstance(open_source("0"), Camera)
+
+
+def test_is_not_iterated_outside_with(tmp_path: Path, parts: Path) -> None:
+    for source in (open_source(str(parts)), open_source(str(write_video(tmp_path / "line.avi")))):
+        with pytest.raises(SourceError, match="not open"):
+            next(iter(source))
+        with source:
+            next(iter(source))
+        with pytest.raises(SourceError, match="not open"):
+            next(iter(source))
+
+
+class PluggedOut(Camera):
+    """A camera that reads a video instead, so that it stops giving frames."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._backend = cv2.CAP_ANY
+
+
+def test_a_camera_that_stops_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    frames: list[FrameRecord] = []
+    with (
+        PluggedOut(write_video(tmp_path / "line.avi")) as camera,
+        pytest.raises(SourceError, match=f"stopped giving frames after {N_FRAMES}"),
+    ):
+        frames.extend(camera)
+    assert len(frames) == N_FRAMES
