@@ -1,0 +1,54 @@
+"""Evaluate what is on disk, a training run or a bundle, and leave the figures and the report beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from simplenet_edge.bundle import MANIFEST_NAME, Bundle
+from simplenet_edge.data import Dataset
+from simplenet_edge.engines.selection import open_engine
+from simplenet_edge.errors import DataError
+from simplenet_edge.evaluation import evaluate
+from simplenet_edge.evaluation_results import Evaluation, write_evaluation
+from simplenet_edge.report import write_report
+from simplenet_edge.spec import Predictor
+from simplenet_edge.training_run import EVALUATION_FOLDER, TrainingRun
+
+__all__ = ["REPORT_NAME", "assess"]
+
+REPORT_NAME = "report.html"
+
+
+def assess(
+    model: Path,
+    dataset: Dataset,
+    folder: Path | None = None,
+    engine: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Evaluation, Path]:
+    """Measure the training run or bundle at `model` on the dataset's test images; the evaluation and the report's path.
+
+    A run is measured in PyTorch, a bundle in `engine`. `folder` takes `report.html` and `evaluation.json`; without it
+    they go into the run, where `export` finds them, or beside the bundle. Raises DataError without test images.
+    """
+    if not dataset.test:
+        raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders or pass --defect FOLDER")
+    with ExitStack() as stack:
+        predictor: Predictor
+        if model.suffix == ".zip" or (model / MANIFEST_NAME).is_file():
+            bundle = Bundle(model)
+            manifest = bundle.manifest
+            point, statistics, spec = manifest.operating_point, manifest.score_statistics, manifest.input
+            predictor = stack.enter_context(open_engine(bundle, engine))
+            folder = folder or model.with_name(f"{model.stem}-{EVALUATION_FOLDER}")
+        else:
+            run = TrainingRun.load(model)
+            point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
+            predictor = run.model
+            folder = folder or model / EVALUATION_FOLDER
+        result = evaluate(predictor, dataset.test, spec, point, progress=progress)
+        write_evaluation(folder, result)
+        write_report(folder / REPORT_NAME, result, predictor, statistics, f"{dataset.name}: {model.name}")
+    return result, folder / REPORT_NAME
