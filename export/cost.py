@@ -1,0 +1,101 @@
+"""What each form of the folded head costs, and which is cheapest: multiply-adds and bytes moved, for one frame.
+
+No clock is read: the choice is the same on every machine. `benchmarks/fusion.py` confirms it by measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simplenet_edge.export.fold import embedding_matrices, group_count, head_stages
+from simplenet_edge.export.head import LayerForm
+from simplenet_edge.model.simplenet import SimpleNet
+
+__all__ = ["Cost", "as_written_cost", "choose_forms", "form_costs"]
+
+FLOAT_BYTES = 4
+MACS_PER_BYTE = 10
+"""Multiply-adds that take as long as moving one byte; between a desktop CPU (about 5) and an Orin's FP16 (about 50)."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds and bytes read and written (activations and weights, float32) for one frame."""
+
+    macs: int
+    bytes: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.macs + other.macs, self.bytes + other.bytes)
+
+    @property
+    def weight(self) -> int:
+        """One figure to compare by."""
+        return self.macs + MACS_PER_BYTE * self.bytes
+
+
+def _conv(into: int, out: int, area: int, groups: int, in_cells: int, out_cells: int) -> Cost:
+    weights = out * (into // groups) * area
+    return Cost(weights * out_cells, FLOAT_BYTES * (weights + into * in_cells + out * out_cells))
+
+
+def _resize(channels: int, grid_hw: Sequence[int], new_hw: Sequence[int]) -> Cost:
+    if tuple(grid_hw) == tuple(new_hw):
+        return Cost(0, 0)
+    (h, w), (new_h, new_w) = grid_hw, new_hw
+    macs = channels * (h * w * new_w + new_h * h * new_w)
+    return Cost(macs, FLOAT_BYTES * channels * (h * w + 2 * h * new_w + new_h * new_w))
+
+
+def form_costs(model: SimpleNet) -> dict[LayerForm, list[Cost]]:
+    """The cost of each layer's share of the first affine map in each form; `embed` splits the joint 1x1 by layer."""
+    shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
+    matrices = embedding_matrices(model.config, [shape[0] for shape in shapes])
+    hidden = len(head_stages(model)[0].affine.bias)
+    area, reference = model.config.patch_size**2, model.grid_hw
+    costs: dict[LayerForm, list[Cost]] = {"full": [], "pooled": [], "embed": []}
+    for matrix, (channels, *features_hw) in zip(matrices, shapes, strict=True):
+        rows = matrix[matrix.ne(0).any(dim=1)]
+        n_rows, groups = len(rows), group_count(rows, channels)
+        grid = model.patch_maker.grid_hw(features_hw)
+        in_cells, cells, out_cells = features_hw[0] * features_hw[1], grid[0] * grid[1], reference[0] * reference[1]
+        pool = _conv(channels, n_rows, area, groups, in_cells, cells)
+        widened = _resize(hidden, grid, reference)
+        costs["full"].append(_conv(channels, hidden, area, 1, in_cells, cells) + widened)
+        costs["pooled"].append(pool + _conv(n_rows, hidden, 1, 1, cells, cells) + widened)
+        costs["embed"].append(
+            pool + _resize(n_rows, grid, reference) + _conv(n_rows, hidden, 1, 1, out_cells, out_cells)
+        )
+    return costs
+
+
+def choose_forms(model: SimpleNet) -> list[LayerForm]:
+    """The cheapest form: the better of `full` and `pooled` for each layer, or `embed` for all."""
+    costs = form_costs(model)
+    separate: list[LayerForm] = [
+        "full" if full.weight <= pooled.weight else "pooled"
+        for full, pooled in zip(costs["full"], costs["pooled"], strict=True)
+    ]
+    apart = sum(costs[form][i].weight for i, form in enumerate(separate))
+    joined = sum(cost.weight for cost in costs["embed"])
+    return separate if apart <= joined else ["embed"] * len(separate)
+
+
+def as_written_cost(model: SimpleNet) -> Cost:
+    """The head as the paper's code runs it: patches unfolded, resized, pooled twice, then linear layers row by row."""
+    shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
+    config, cells = model.config, model.grid_hw[0] * model.grid_hw[1]
+    total = Cost(0, 0)
+    for channels, *features_hw in shapes:
+        entries = channels * config.patch_size**2
+        grid = model.patch_maker.grid_hw(features_hw)
+        unfolded = FLOAT_BYTES * (channels * features_hw[0] * features_hw[1] + 2 * entries * grid[0] * grid[1])
+        total += Cost(0, unfolded) + _resize(entries, grid, model.grid_hw)
+        total += Cost(entries * cells, FLOAT_BYTES * cells * (entries + config.pretrain_embed_dim))
+    joined = len(shapes) * config.pretrain_embed_dim
+    total += Cost(joined * cells, FLOAT_BYTES * cells * (joined + config.target_embed_dim))
+    for module in [*model.pre_projection.modules(), *model.discriminator.modules()]:
+        if hasattr(module, "in_features"):
+            total += _conv(int(module.in_features), int(module.out_features), 1, 1, cells, cells)  # type: ignore[arg-type]
+    return total

@@ -1,0 +1,122 @@
+"""The algebra of the fused head: plain values in, plain values out, all in float64.
+
+Everything between the backbone's feature maps and the first activation is linear. With `P_l` the constant matrix that
+takes the patches of layer l to their share of the embedding (both poolings of the model), and `M x + b` the linear
+layers up to the first activation, the head starts with
+
+    z = sum_l resize_l(conv(f_l; M P_l)) + b
+
+because resizing between grids acts on positions and the matrices act on channels, so that the two commute, and
+because the weights of a bilinear resize sum to one at each position, so that `b` may come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simplenet_edge.model.simplenet import SimpleNet, Standardizer
+from simplenet_edge.spec import SimpleNetConfig
+
+__all__ = ["Affine", "Stage", "embedding_matrices", "fold_linear", "group_count", "head_stages", "pooling_matrix"]
+
+
+class Affine(NamedTuple):
+    """`x -> weight @ x + bias`: weight float64 `(out, in)`, bias float64 `(out,)`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def then(self, after: Affine) -> Affine:
+        """This one first, `after` behind it, as one."""
+        return Affine(after.weight @ self.weight, after.weight @ self.bias + after.bias)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An affine map and, where `slope` is not None, the LeakyReLU behind it."""
+
+    affine: Affine
+    slope: float | None
+
+
+def pooling_matrix(size: int, new_size: int) -> Tensor:
+    """`adaptive_avg_pool1d` from `size` to `new_size` entries as a matrix float64 `(new_size, size)`.
+
+    Windows overlap where the sizes don't divide; it is linear all the same.
+    """
+    identity = torch.eye(size, dtype=torch.float64).unsqueeze(1)
+    return F.adaptive_avg_pool1d(identity, new_size).squeeze(1).T.contiguous()
+
+
+def embedding_matrices(config: SimpleNetConfig, channels: Sequence[int]) -> list[Tensor]:
+    """`P_l` of each layer, float64 `(target_embed_dim, C_l * k * k)`: patch entries (c, kh, kw) -> embedding."""
+    joined = pooling_matrix(len(channels) * config.pretrain_embed_dim, config.target_embed_dim)
+    blocks = joined.reshape(config.target_embed_dim, len(channels), config.pretrain_embed_dim).unbind(1)
+    area = config.patch_size**2
+    return [
+        block @ pooling_matrix(c * area, config.pretrain_embed_dim) for block, c in zip(blocks, channels, strict=True)
+    ]
+
+
+def head_stages(model: SimpleNet) -> list[Stage]:
+    """Everything behind the embedding, from the standardisation to the anomaly score, as few stages as it can be.
+
+    Runs of linear layers, batch norms (evaluation mode) and the standardisation become one affine map each; the sign
+    of the last is turned, so that larger means more anomalous.
+    """
+    dim = model.config.target_embed_dim
+    modules = [model.standardizer, *model.pre_projection.modules(), *model.discriminator.modules()]
+    stages, pending = [], Affine(torch.eye(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64))
+    for module in modules:
+        if isinstance(module, nn.LeakyReLU):
+            stages.append(Stage(pending, module.negative_slope))
+            width = len(pending.bias)
+            pending = Affine(torch.eye(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64))
+        elif (affine := fold_linear(module)) is not None:
+            pending = pending.then(affine)
+    return [*stages, Stage(Affine(-pending.weight, -pending.bias), None)]
+
+
+def fold_linear(module: nn.Module) -> Affine | None:
+    """A linear layer, an evaluation-mode batch norm or a standardisation as an affine map; None for a container."""
+    if isinstance(module, nn.Linear):
+        weight = module.weight.detach().double().cpu()
+        bias = (
+            torch.zeros(len(weight), dtype=torch.float64)
+            if module.bias is None
+            else module.bias.detach().double().cpu()
+        )
+        return Affine(weight, bias)
+    if isinstance(module, nn.BatchNorm1d):
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        scale = module.weight.detach().double() / (module.running_var.double() + module.eps).sqrt()
+        bias = module.bias.detach().double() - scale * module.running_mean.double()
+        return Affine(torch.diag(scale).cpu(), bias.cpu())
+    if isinstance(module, Standardizer):
+        scale = (1 / module.std.double()).cpu()
+        return Affine(torch.diag(scale), -scale * module.mean.double().cpu())
+    assert isinstance(module, nn.Sequential | nn.Identity) or not list(module.parameters(recurse=False)), module
+    return None
+
+
+def group_count(matrix: Tensor, channels: int) -> int:
+    """The most groups in which rows `(R, C * k * k)` can run as a grouped convolution, 1 where it can't be split.
+
+    Group i takes the i-th part of the rows and may read the i-th part of the channels only.
+    """
+    rows = len(matrix)
+    used = matrix.reshape(rows, channels, -1).ne(0).any(dim=2)
+    for groups in range(min(rows, channels), 1, -1):
+        if rows % groups or channels % groups:
+            continue
+        blocks = used.reshape(groups, rows // groups, groups, channels // groups).any(dim=3).any(dim=1)
+        if not (blocks & ~torch.eye(groups, dtype=torch.bool)).any():
+            return groups
+    return 1

@@ -1,0 +1,119 @@
+"""The folded head as a module, in any of its exactly equal forms.
+
+In: one feature map `(B, C_l, h_l, w_l)` a layer. Out: patch anomaly scores `(B, h, w)` on the first layer's patch grid.
+What a layer does, with `P_l` and `M` of `simplenet_edge.export.fold`:
+
+    full     one convolution k x k with M P_l, resized and added up
+    pooled   convolution k x k with the rows of P_l that are not zero (grouped where they split), a 1x1 convolution with
+             their columns of M on the layer's own grid, resized and added up
+    embed    the same rows, resized and joined over the layers, then one 1x1 convolution with M for all of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from simplenet_edge.export.fold import Affine, embedding_matrices, group_count, head_stages
+from simplenet_edge.model.patches import bilinear_matrix
+from simplenet_edge.model.simplenet import SimpleNet
+
+__all__ = ["FoldedHead", "LayerForm"]
+
+LayerForm = Literal["full", "pooled", "embed"]
+
+
+class GridResize(nn.Module):
+    """Bilinear resize `(B, C, h, w)` -> `(B, C, h', w')` as two constant matrices: no shape to compute in the graph."""
+
+    def __init__(self, grid_hw: Sequence[int], new_hw: Sequence[int], dtype: torch.dtype) -> None:
+        super().__init__()
+        rows, columns = (bilinear_matrix(a, b).to(dtype) for a, b in zip(grid_hw, new_hw, strict=True))
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns.T.contiguous())
+        self.rows: Tensor
+        self.columns: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resize each channel."""
+        return self.rows @ (x @ self.columns)
+
+
+class FoldedHead(nn.Module):
+    """The head of a trained `SimpleNet`, folded in float64 and stored in `dtype`.
+
+    `forms` names the form of each layer; `embed` is for all layers or for none. Which is cheapest is
+    `simplenet_edge.export.cost`'s to say.
+    """
+
+    def __init__(self, model: SimpleNet, forms: Sequence[LayerForm], dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
+        matrices = embedding_matrices(model.config, [shape[0] for shape in shapes])
+        first, *rest = head_stages(model)
+        self.joined = "embed" in forms
+        assert not self.joined or set(forms) == {"embed"}, forms
+        branches, kept_columns = [], []
+        for matrix, shape, form in zip(matrices, shapes, forms, strict=True):
+            kept = matrix.ne(0).any(dim=1)
+            kept_columns.append(first.affine.weight[:, kept])
+            rows = first.affine.weight @ matrix if form == "full" else matrix[kept]
+            mix = kept_columns[-1] if form == "pooled" else None
+            branches.append(_branch(model, rows, mix, shape, dtype))
+        self.branches = nn.ModuleList(branches)
+        self.mix = _pointwise(Affine(torch.cat(kept_columns, dim=1), first.affine.bias), dtype) if self.joined else None
+        self.register_buffer("bias", first.affine.bias.to(dtype).view(1, -1, 1, 1))
+        self.bias: Tensor
+        tail: list[nn.Module] = []
+        for slope, stage in zip((first.slope, *(stage.slope for stage in rest)), rest, strict=False):
+            assert slope is not None
+            tail += [nn.LeakyReLU(slope), _pointwise(stage.affine, dtype)]
+        self.tail = nn.Sequential(*tail)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Patch anomaly scores `(B, h, w)`."""
+        parts = [branch(feature) for branch, feature in zip(self.branches, features, strict=True)]
+        if self.mix is not None:
+            hidden = self.mix(torch.cat(parts, dim=1))
+        else:
+            hidden = sum(parts[1:], start=parts[0]) + self.bias
+        scores: Tensor = self.tail(hidden)
+        return scores[:, 0]
+
+
+def _branch(
+    model: SimpleNet, rows: Tensor, mix: Tensor | None, shape: Sequence[int], dtype: torch.dtype
+) -> nn.Sequential:
+    channels, *features_hw = shape
+    maker, side = model.patch_maker, model.patch_maker.patch_size
+    groups = group_count(rows, channels)
+    conv = nn.Conv2d(
+        channels, len(rows), side, stride=maker.stride, padding=maker.padding, groups=groups, bias=False, dtype=dtype
+    )
+    conv.weight.data = grouped_weight(rows, channels, groups).reshape(conv.weight.shape).to(dtype)
+    branch = nn.Sequential(conv)
+    if mix is not None:
+        branch.append(_pointwise(Affine(mix, torch.empty(0)), dtype))
+    if (grid := maker.grid_hw(features_hw)) != model.grid_hw:
+        branch.append(GridResize(grid, model.grid_hw, dtype))
+    return branch
+
+
+def grouped_weight(rows: Tensor, channels: int, groups: int) -> Tensor:
+    """Block-diagonal rows `(R, C * k * k)` as the weight of a grouped convolution `(R, C / g, k * k)`."""
+    per_group = channels // groups
+    blocks = rows.reshape(groups, len(rows) // groups, groups, per_group, -1)
+    return torch.stack([blocks[i, :, i] for i in range(groups)]).flatten(0, 1)
+
+
+def _pointwise(affine: Affine, dtype: torch.dtype) -> nn.Conv2d:
+    """An affine map of the channels as a 1x1 convolution; no bias where the affine map carries none."""
+    out, into = affine.weight.shape
+    conv = nn.Conv2d(into, out, 1, bias=len(affine.bias) > 0, dtype=dtype)
+    conv.weight.data = affine.weight[:, :, None, None].to(dtype)
+    if conv.bias is not None:
+        conv.bias.data = affine.bias.to(dtype)
+    return conv
