@@ -1,0 +1,70 @@
+"""The command line: each command parses, calls one function and prints.
+
+Results go to standard output (`--json`: one JSON object), progress and warnings to standard error. Exit codes are those
+of `simplenet_edge.errors`: 0 done, 2 option, 3 data, 4 weights, 5 bundle, 6 engine, 7 parity, 8 source.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from simplenet_edge import __version__
+from simplenet_edge.cli import device, workstation
+from simplenet_edge.errors import SimpleNetEdgeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="simplenet-edge",
+    help="SimpleNet anomaly detection, from images of good parts to a verified engine beside the line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (workstation, device):
+    for command in module.COMMANDS:
+        app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on standard error and its own exit code."""
+    try:
+        app()
+    except SimpleNetEdgeError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        sys.stderr.write(f"error: {error.name} is not installed; run: pip install 'simplenet-edge[{extra}]'\n")
+        sys.exit(1)
+
+
+_EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "safetensors": "train",
+    "sklearn": "train",
+    "scipy": "train",
+    "tensorboard": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "ort",
+}
+"""Which extra brings a package that a command misses."""

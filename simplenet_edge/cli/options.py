@@ -1,0 +1,89 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simplenet_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from simplenet_edge.data import Dataset
+
+__all__ = ["dataset_from", "parse_ints", "parse_layers", "parse_size"]
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Dataset in the MVTec AD layout (train/good, test/<class>), or a folder of good parts."
+    ),
+]
+GoodOption = Annotated[
+    Path | None,
+    typer.Option("--good", help="Folder with images of good parts."),
+]
+DefectOption = Annotated[
+    Path | None,
+    typer.Option("--defect", help="Folder with images of defective parts, a subfolder a class; for evaluation only."),
+]
+MasksOption = Annotated[
+    Path | None,
+    typer.Option("--masks", help="Folder with the masks of --defect, under the same names."),
+]
+CsvOption = Annotated[
+    Path | None,
+    typer.Option("--csv", help="VisA's split file, e.g. split_csv/1cls.csv."),
+]
+CategoryOption = Annotated[
+    str | None,
+    typer.Option("--category", help="Object to take from --csv."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="auto, onnxruntime, or fake (for dry runs).")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", help="CPU threads of the engine; its own choice when left out."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def dataset_from(
+    data: Path | None,
+    good: Path | None,
+    defect: Path | None,
+    masks: Path | None,
+    csv: Path | None,
+    category: str | None,
+) -> Dataset:
+    """The dataset that the options name. Raises ConfigError or DataError."""
+    from simplenet_edge.data import load_dataset
+
+    if data is None and good is None and csv is None:
+        raise ConfigError("no images were named; pass --data FOLDER, --good FOLDER or --csv FILE")
+    return load_dataset(data, good=good, defect=defect, masks=masks, csv=csv, category=category)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`256` or `HEIGHTxWIDTH` as (height, width). Raises ConfigError."""
+    parts = text.lower().split("x")
+    if len(parts) in (1, 2) and all(part.isdecimal() for part in parts):
+        return int(parts[0]), int(parts[-1])
+    raise ConfigError(f"expected a size such as 256 or 256x320 (height x width, pixels), found {text!r}")
+
+
+def parse_layers(text: str) -> tuple[str, ...]:
+    """`layer2,layer3` as a tuple. Raises ConfigError."""
+    layers = tuple(part.strip() for part in text.split(","))
+    if not all(layers):
+        raise ConfigError(f"expected layer names with commas between, such as layer2,layer3, found {text!r}")
+    return layers
+
+
+def parse_ints(text: str) -> tuple[int, ...]:
+    """`1,4,8` as integers. Raises ConfigError."""
+    parts = text.split(",")
+    if all(part.strip().isdecimal() for part in parts):
+        return tuple(int(part) for part in parts)
+    raise ConfigError(f"expected whole numbers with commas between, such as 1,4,8, found {text!r}")
