@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simplenet_edge.bundle import Bundle, Manifest, golden_files, write_bundle
+from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, write_bundle
 from simplenet_edge.errors import BundleError
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.graph import DeployedSimpleNet
@@ -51,21 +51,24 @@ def export_bundle(
     frames = np.concatenate([run.golden_frames, random_frames(_RANDOM_FRAMES, model.input_spec.size_hw)])
     found, proof = prove_parity(model, folded, graph, frames, run.operating_point.threshold)
     kept = len(run.golden_frames) + 1  # the good parts and one frame of noise: low scores and a high one
+    record = PrecisionRecord(
+        graph=_GRAPH_NAME,
+        operating_point=run.operating_point,
+        score_statistics=run.score_statistics,
+        tolerance=FP32_TOLERANCE,
+        metrics=run.evaluation["metrics"] if run.evaluation else {},
+        parity={
+            "head_forms": dict(zip(model.config.layers, forms, strict=True)),
+            "opset": OPSET,
+            **{key: dataclasses.asdict(comparison) for key, comparison in proof.items()},
+        },
+    )
     manifest = Manifest(
         name=name or run.folder.resolve().name,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         model=model.config,
         input=model.input_spec,
-        operating_point=run.operating_point,
-        score_statistics=run.score_statistics,
-        graphs={"fp32": _GRAPH_NAME},
-        metrics={"fp32": run.evaluation["metrics"]} if run.evaluation else {},
-        parity={
-            "tolerance": FP32_TOLERANCE,
-            "head_forms": dict(zip(model.config.layers, forms, strict=True)),
-            "opset": OPSET,
-            **{key: dataclasses.asdict(comparison) for key, comparison in proof.items()},
-        },
+        precisions={"fp32": record},
         versions={
             **run.record["versions"],
             **{package: importlib.metadata.version(package) for package in ("onnx", "onnxruntime")},

@@ -26,12 +26,14 @@ def assess(
     dataset: Dataset,
     folder: Path | None = None,
     engine: str = "auto",
+    precision: str = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Evaluation, Path]:
     """Measure the training run or bundle at `model` on the dataset's test images; the evaluation and the report's path.
 
-    A run is measured in PyTorch, a bundle in `engine`. `folder` takes `report.html` and `evaluation.json`; without it
-    they go into the run, where `export` finds them, or beside the bundle. Raises DataError without test images.
+    A run is measured in PyTorch, a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
+    `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Raises
+    DataError without test images.
     """
     if not dataset.test:
         raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders or pass --defect FOLDER")
@@ -39,9 +41,9 @@ def assess(
         predictor: Predictor
         if model.suffix == ".zip" or (model / MANIFEST_NAME).is_file():
             bundle = Bundle(model)
-            manifest = bundle.manifest
-            point, statistics, spec = manifest.operating_point, manifest.score_statistics, manifest.input
-            predictor = stack.enter_context(open_engine(bundle, engine))
+            record, spec = bundle.record(precision), bundle.manifest.input
+            point, statistics = record.operating_point, record.score_statistics
+            predictor = stack.enter_context(open_engine(bundle, engine, precision))
             folder = folder or model.with_name(f"{model.stem}-{EVALUATION_FOLDER}")
         else:
             run = TrainingRun.load(model)

@@ -38,46 +38,65 @@ from simplenet_edge.spec import (
     to_dict,
 )
 
-__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Bundle", "Manifest", "golden_files", "write_bundle"]
+__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Bundle", "Manifest", "PrecisionRecord", "golden_files", "write_bundle"]
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
+class PrecisionRecord:
+    """One graph of a bundle with its evidence: a threshold belongs to the precision whose scores it came from.
+
+    `graph` is the ONNX file. `tolerance` is how far scores and maps of the golden frames may be from the FP32 ones, as
+    a share of the golden maps' range: what `verify` allows. `metrics` are the evaluation figures, empty when no
+    labelled images were given. `parity` is the proof of export.
+    """
+
+    graph: str
+    operating_point: OperatingPoint
+    score_statistics: ScoreStatistics
+    tolerance: float
+    metrics: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.graph, str):
+            raise ConfigError(f"graph must be a file name, not {self.graph!r}")
+        if not isinstance(self.tolerance, (int, float)) or not 0 <= self.tolerance < float("inf"):
+            raise ConfigError(f"tolerance must be a number of at least 0, not {self.tolerance!r}")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle says about itself.
 
-    `graphs` names the ONNX file of each precision; `metrics` holds the evaluation figures of each precision, empty
-    when no labelled images were given; `parity` is the proof of export (see `simplenet_edge.export.parity`);
-    `versions` are the libraries that wrote it; `files` is the SHA-256 of every file but the manifest.
+    `precisions` always has `fp32`, the reference of all others. `versions` are the libraries that wrote it; `files` is
+    the SHA-256 of every file but the manifest.
     """
 
     name: str
     created: str
     model: SimpleNetConfig
     input: InputSpec
-    operating_point: OperatingPoint
-    score_statistics: ScoreStatistics
-    graphs: dict[str, str]
-    metrics: dict[str, Any] = field(default_factory=dict)
-    parity: dict[str, Any] = field(default_factory=dict)
+    precisions: dict[str, PrecisionRecord]
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        for name in ("graphs", "versions", "files"):
+        for name in ("versions", "files"):
             values = getattr(self, name)
             if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
                 raise ConfigError(f"{name} must map names to text, not {values!r}")
+        if "fp32" not in self.precisions:
+            raise ConfigError(f"precisions must have fp32, found {', '.join(sorted(self.precisions)) or 'none'}")
 
     def to_json(self) -> str:
         """The manifest as indented JSON text."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name, kind in _NESTED.items():
-            assert isinstance(values[name], kind)
-            values[name] = to_dict(values[name])
+        values.update(model=to_dict(self.model), input=to_dict(self.input))
+        values["precisions"] = {name: dataclasses.asdict(record) for name, record in self.precisions.items()}
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
     @classmethod
@@ -95,19 +114,18 @@ class Manifest:
                 "export again or install the simplenet-edge version that wrote it"
             )
         try:
-            for name, kind in _NESTED.items():
-                values[name] = from_dict(kind, values[name])
+            values["model"] = from_dict(SimpleNetConfig, values["model"])
+            values["input"] = from_dict(InputSpec, values["input"])
+            values["precisions"] = {name: _record(record) for name, record in values["precisions"].items()}
             return from_dict(cls, values)
-        except (ConfigError, KeyError) as error:
+        except (ConfigError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{MANIFEST_NAME} is damaged ({error}); export again") from error
 
 
-_NESTED: dict[str, type] = {
-    "model": SimpleNetConfig,
-    "input": InputSpec,
-    "operating_point": OperatingPoint,
-    "score_statistics": ScoreStatistics,
-}
+def _record(values: dict[str, Any]) -> PrecisionRecord:
+    point = from_dict(OperatingPoint, values["operating_point"])
+    statistics = from_dict(ScoreStatistics, values["score_statistics"])
+    return from_dict(PrecisionRecord, {**values, "operating_point": point, "score_statistics": statistics})
 
 
 class Bundle:
@@ -126,9 +144,11 @@ class Bundle:
                     f"{path}: {name} has SHA-256 {found[:12]}…, the manifest says {expected[:12]}…; "
                     "the file was changed or cut off: copy the bundle again"
                 )
-        for precision, name in self.manifest.graphs.items():
-            if name not in self.manifest.files:
-                raise BundleError(f"{path}: the {precision} graph {name} has no hash in the manifest; export again")
+        for precision, record in self.manifest.precisions.items():
+            if record.graph not in self.manifest.files:
+                raise BundleError(
+                    f"{path}: the {precision} graph {record.graph} has no hash in the manifest; export again"
+                )
 
     @property
     def id(self) -> str:
@@ -144,13 +164,16 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} changed while in use; copy the bundle again")
         return data
 
+    def record(self, precision: str = "fp32") -> PrecisionRecord:
+        """What the bundle holds of a precision. Raises BundleError where it has none."""
+        if precision not in self.manifest.precisions:
+            found = ", ".join(sorted(self.manifest.precisions))
+            raise BundleError(f"{self.path}: no {precision} graph; it has {found}: export it first")
+        return self.manifest.precisions[precision]
+
     def graph(self, precision: str = "fp32") -> bytes:
         """The serialised ONNX graph of a precision. Raises BundleError where the bundle has none."""
-        if precision not in self.manifest.graphs:
-            raise BundleError(
-                f"{self.path}: no {precision} graph; it has {', '.join(sorted(self.manifest.graphs))}: export it first"
-            )
-        return self.read_bytes(self.manifest.graphs[precision])
+        return self.read_bytes(self.record(precision).graph)
 
     def golden(self) -> tuple[Frames, Prediction]:
         """The golden frames uint8 `(N, H, W, 3)` and what the FP32 model said about them; N is at least 1.

@@ -61,7 +61,7 @@ def run_demo(
         tell("6/6 streaming the test parts through the runtime")
         sinks = [
             JsonlSink(folder / "verdicts.jsonl"),
-            OverlaySink(folder / "overlays", bundle.manifest.score_statistics.median),
+            OverlaySink(folder / "overlays", bundle.record().score_statistics.median),
         ]
         summary = stream(open_source(str(data / "test")), Detector(engine), sinks)
     return {
@@ -72,7 +72,7 @@ def run_demo(
         "false rejects": evaluation.verdicts.false_reject_rate,
         "recall": evaluation.verdicts.recall,
         "largest difference from PyTorch": max(
-            bundle.manifest.parity["onnx"]["score_max"], bundle.manifest.parity["onnx"]["map_max"]
+            bundle.record().parity["onnx"]["score_max"], bundle.record().parity["onnx"]["map_max"]
         ),
         "largest difference in verify": max(
             verification.max_relative_score_difference, verification.max_relative_map_difference

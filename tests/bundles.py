@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from simplenet_edge.bundle import Bundle, Manifest, golden_files, write_bundle
+from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, write_bundle
 from simplenet_edge.spec import (
     Frames,
     InputSpec,
@@ -87,16 +88,27 @@ def predict(graph: bytes, frames: Frames) -> Prediction:
     return Prediction(*session.run(["score", "map"], {"frames": frames}))
 
 
+def tiny_record(**changes: Any) -> PrecisionRecord:
+    """What the tiny bundle says of fp32; `changes` replace fields."""
+    fields: dict[str, Any] = {
+        "graph": "model.fp32.onnx",
+        "operating_point": OperatingPoint(THRESHOLD, alpha=0.05, n_calibration=40, guaranteed=True),
+        "score_statistics": ScoreStatistics(n=40, mean=15.0, std=2.0, min=10.0, median=15.0, max=20.0),
+        "tolerance": 1e-4,
+    }
+    return PrecisionRecord(**{**fields, **changes})
+
+
 def tiny_manifest(**changes: Any) -> Manifest:
-    """The manifest of the tiny bundle; `changes` replace fields."""
+    """The manifest of the tiny bundle; `changes` replace its fields or those of its fp32 record."""
+    of_record = {field.name for field in dataclasses.fields(PrecisionRecord)} & changes.keys()
+    record = tiny_record(**{name: changes.pop(name) for name in of_record})
     fields: dict[str, Any] = {
         "name": "tiny",
         "created": "2026-01-01T00:00:00Z",
         "model": SimpleNetConfig(backbone="wide_resnet50_2", layers=("layer2", "layer3")),
         "input": InputSpec(HEIGHT, WIDTH),
-        "operating_point": OperatingPoint(THRESHOLD, alpha=0.05, n_calibration=40, guaranteed=True),
-        "score_statistics": ScoreStatistics(n=40, mean=15.0, std=2.0, min=10.0, median=15.0, max=20.0),
-        "graphs": {"fp32": "model.fp32.onnx"},
+        "precisions": {"fp32": record},
         "versions": {"onnx": onnx.__version__},
     }
     return Manifest(**{**fields, **changes})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from simplenet_edge.bundle import MANIFEST_NAME, SCHEMA_VERSION, Bundle, Manifest, write_bundle
 from simplenet_edge.errors import BundleError
-from tests.bundles import HEIGHT, WIDTH, tiny_files, tiny_graph, tiny_manifest, write_tiny_bundle
+from tests.bundles import HEIGHT, WIDTH, tiny_files, tiny_graph, tiny_manifest, tiny_record, write_tiny_bundle
 
 KINDS = ["tiny", "tiny.zip"]
 GRAPH = "model.fp32.onnx"
@@ -87,7 +87,7 @@ def test_a_zip_that_was_packed_by_hand_and_compressed_opens(tmp_path: Path) -> N
 
 
 def test_the_id_changes_with_any_file_and_with_the_threshold(tmp_path: Path) -> None:
-    point = tiny_manifest().operating_point
+    point = tiny_record().operating_point
     moved = type(point)(point.threshold + 1e-9, point.alpha, point.n_calibration, point.guaranteed)
     ids = [
         write_tiny_bundle(tmp_path / "a").id,
@@ -199,17 +199,29 @@ def test_a_manifest_that_is_none(path: Path, data: bytes, message: str) -> None:
         (lambda v: v["input"].update(height=0), r"within 8\.\.8192"),
         (lambda v: v["input"].pop("height"), "height"),
         (lambda v: v.update(input=None), "expected an object"),
-        (lambda v: v.pop("operating_point"), "operating_point"),
+        (lambda v: v["precisions"]["fp32"].pop("operating_point"), "operating_point"),
         (lambda v: v.pop("name"), "name"),
-        (lambda v: v.update(graphs=[GRAPH]), "graphs"),
+        (lambda v: v.update(precisions=[GRAPH]), "damaged"),
+        (lambda v: v["precisions"].pop("fp32"), "precisions must have fp32, found none"),
+        (lambda v: v["precisions"]["fp32"].update(graph=7), "graph must be a file name"),
+        (lambda v: v["precisions"]["fp32"].update(tolerance=-1), "tolerance must be a number"),
         (lambda v: v.update(files=None), "files"),
         (lambda v: v["files"].update({GRAPH: 7}), "files must map names to text"),
-        (lambda v: v["operating_point"].update(threshold=float("nan")), "threshold must be a finite number, not nan"),
-        (lambda v: v["operating_point"].update(threshold=float("inf")), "threshold must be a finite number, not inf"),
-        (lambda v: v["operating_point"].update(threshold="high"), "OperatingPoint"),
-        (lambda v: v["operating_point"].update(threshold=None), "OperatingPoint"),
+        (
+            lambda v: v["precisions"]["fp32"]["operating_point"].update(threshold=float("nan")),
+            "threshold must be a finite number, not nan",
+        ),
+        (
+            lambda v: v["precisions"]["fp32"]["operating_point"].update(threshold=float("inf")),
+            "threshold must be a finite number, not inf",
+        ),
+        (lambda v: v["precisions"]["fp32"]["operating_point"].update(threshold="high"), "OperatingPoint"),
+        (lambda v: v["precisions"]["fp32"]["operating_point"].update(threshold=None), "OperatingPoint"),
         (lambda v: v["files"].pop(GRAPH), f"{GRAPH} has no hash in the manifest"),
-        (lambda v: v["graphs"].update(fp16="model.fp16.onnx"), r"model\.fp16\.onnx has no hash"),
+        (
+            lambda v: v["precisions"].update(fp16={**v["precisions"]["fp32"], "graph": "model.fp16.onnx"}),
+            r"model\.fp16\.onnx has no hash",
+        ),
     ],
 )
 def test_a_manifest_that_says_too_much_or_too_little(
@@ -323,7 +335,7 @@ def test_a_place_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 def test_the_manifest_is_strict_json() -> None:
-    statistics = tiny_manifest().score_statistics
+    statistics = tiny_record().score_statistics
     broken = tiny_manifest(score_statistics=type(statistics)(1, float("nan"), 0.0, 0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="not JSON compliant"):
         broken.to_json()

@@ -9,13 +9,12 @@ from typing import Annotated, Literal
 import typer
 
 from simplenet_edge.cli.console import note, print_json, print_table, warn
-from simplenet_edge.cli.options import EngineOption, JsonOption, ThreadsOption, parse_ints, parse_size
+from simplenet_edge.cli.options import EngineOption, JsonOption, PrecisionOption, ThreadsOption, parse_ints, parse_size
 from simplenet_edge.errors import ConfigError
 
 __all__ = ["COMMANDS"]
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or one .zip file.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="Which graph of the bundle.")]
 
 
 def verify(
@@ -113,7 +112,7 @@ def run(
     opened_bundle, frames = Bundle(bundle), open_source(source)
     sinks: list[Sink] = [JsonlSink(jsonl)]
     if overlays is not None:
-        level = opened_bundle.manifest.score_statistics.median
+        level = opened_bundle.record(precision).score_statistics.median
         sinks.append(OverlaySink(overlays, level, _overlay_choice(overlay), frames.folder))
     with open_engine(opened_bundle, engine, precision, threads) as opened:
         if check and engine != "fake":
@@ -142,21 +141,24 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"id": opened.id, **json.loads(manifest.to_json())})
         return
-    point, statistics = manifest.operating_point, manifest.score_statistics
-    guarantee = f"at most {point.alpha:.2%}" if point.guaranteed else "no guarantee"
     rows = [
         ("id", opened.id),
         ("created", manifest.created),
         ("backbone", f"{manifest.model.backbone}: {', '.join(manifest.model.layers)}"),
         ("frame", f"{manifest.input.height} x {manifest.input.width}, {manifest.input.resize}"),
-        ("graphs", ", ".join(f"{key} ({name})" for key, name in manifest.graphs.items())),
-        ("threshold", f"{point.threshold:.6g}"),
-        ("false rejects", f"{guarantee}, from {point.n_calibration} good images"),
-        ("good scores", f"{statistics.min:.4g} .. {statistics.median:.4g} .. {statistics.max:.4g}"),
     ]
-    for precision, figures in manifest.metrics.items():
-        shown = {name: value for name, value in figures.items() if isinstance(value, float)}
-        rows.append((f"measured, {precision}", ", ".join(f"{name} {value:.4f}" for name, value in shown.items())))
+    for precision, record in manifest.precisions.items():
+        point, statistics = record.operating_point, record.score_statistics
+        guarantee = f"at most {point.alpha:.2%}" if point.guaranteed else "no guarantee"
+        rows += [
+            (precision, record.graph),
+            ("  threshold", f"{point.threshold:.6g}"),
+            ("  false rejects", f"{guarantee}, from {point.n_calibration} good images"),
+            ("  good scores", f"{statistics.min:.4g} .. {statistics.median:.4g} .. {statistics.max:.4g}"),
+        ]
+        figures = {name: value for name, value in record.metrics.items() if isinstance(value, float)}
+        if figures:
+            rows.append(("  measured", ", ".join(f"{name} {value:.4f}" for name, value in figures.items())))
     rows += [(f"version of {name}", version) for name, version in manifest.versions.items()]
     print_table(manifest.name, ("", ""), rows)
 

@@ -46,6 +46,7 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="CPU threads of the engine; its own choice when left out."),
 ]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Which graph of a bundle.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 

@@ -19,6 +19,7 @@ from simplenet_edge.cli.options import (
     JsonOption,
     MasksOption,
     OverwriteOption,
+    PrecisionOption,
     dataset_from,
     parse_layers,
     parse_size,
@@ -144,6 +145,7 @@ def evaluate(
         typer.Option("--output", "-o", help="Folder for report.html and evaluation.json; RUN/evaluation for a run."),
     ] = None,
     engine: EngineOption = "auto",
+    precision: PrecisionOption = "fp32",
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on labelled images and write an HTML report. Test images never move the threshold."""
@@ -152,7 +154,7 @@ def evaluate(
     dataset = dataset_from(data, good, defect, masks, csv, category)
     with progress_bars() as bars:
         result, report = assess(
-            model, dataset, output, engine, lambda done, total: bars.report("evaluation", done, total)
+            model, dataset, output, engine, precision, lambda done, total: bars.report("evaluation", done, total)
         )
     if as_json:
         print_json(result.to_dict())
@@ -217,7 +219,7 @@ def export(
     if explain:
         print_explanation(trained.model)
     bundle = export_bundle(trained, path, name=name, overwrite=overwrite, progress=note)
-    parity = bundle.manifest.parity
+    parity = bundle.record().parity
     if as_json:
         print_json({"bundle": str(path), "id": bundle.id, "parity": parity})
         return

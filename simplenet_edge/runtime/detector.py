@@ -58,7 +58,7 @@ class Detector:
         self.engine = engine
         self.bundle = engine.bundle
         self.bundle_id = engine.bundle.id
-        self.threshold = engine.bundle.manifest.operating_point.threshold
+        self.threshold = engine.bundle.record(engine.precision).operating_point.threshold
 
     def inspect(self, image: Frames) -> Verdict:
         """The verdict on one image uint8 `(H0, W0, 3)` BGR. Raises EngineInputError or EngineError."""

@@ -143,8 +143,8 @@ class OverlaySink(Sink):
     """Writes the frame with its map on top as `<UTC time>-<frame id>-<name>-<verdict>.png`, whole or not at all.
 
     `only="ng"` keeps the NG frames, `"all"` the OK ones too; an INVALID frame has nothing to draw. `normal_level` is
-    the raw score that is drawn as fully normal: `manifest.score_statistics.median`. `source_folder` is `Source.folder`:
-    a folder inside it is refused, for its overlays would be inspected next time.
+    the raw score that is drawn as fully normal: `PrecisionRecord.score_statistics.median`. `source_folder` is
+    `Source.folder`: a folder inside it is refused, for its overlays would be inspected next time.
     """
 
     def __init__(

@@ -76,19 +76,17 @@ class Verification:
 def verify(engine: Engine, tolerance: float | None = None) -> Verification:
     """Replay the golden frames of an open engine's bundle, one by one.
 
-    `tolerance` is relative to the scale; None means FP32_TOLERANCE and goes with fp32 only, for how far another
-    precision may be off depends on the model. Raises ConfigError, BundleError for golden frames that can't be used,
+    `tolerance` is relative to the scale; None means what the bundle says of the engine's precision.
+    Raises ConfigError, BundleError for golden frames that can't be used,
     EngineError when the engine fails.
     """
-    if tolerance is None:
-        if engine.precision != "fp32":
-            raise ConfigError(f"{engine.precision} has no tolerance of its own; give one, relative to the golden maps")
-        tolerance = FP32_TOLERANCE
+    record = engine.bundle.record(engine.precision)
+    threshold = record.operating_point.threshold
+    tolerance = record.tolerance if tolerance is None else tolerance
     if not tolerance >= 0:
         raise ConfigError(f"the tolerance must be at least 0, not {tolerance}")
     frames, golden = engine.bundle.golden()
     scale = map_scale(golden)
-    threshold = engine.bundle.manifest.operating_point.threshold
     rows = []
     for index in range(len(frames)):
         found = engine.predict(frames[index : index + 1])
