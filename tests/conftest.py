@@ -23,3 +23,32 @@ def shared() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset of drawn parts in the MVTec AD layout; tests must not change it."""
+    from tests.runs import write_parts
+
+    return write_parts(tmp_path_factory.mktemp("data") / "parts")
+
+
+@pytest.fixture(scope="session")
+def run_folder(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training run on `parts`; tests must not change it."""
+    from tests.runs import train_briefly
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train_briefly(parts, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_path(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of that run; tests must not change it."""
+    from simplenet_edge.export.exporter import export_bundle
+    from simplenet_edge.training_run import TrainingRun
+
+    path = tmp_path_factory.mktemp("bundles") / "parts.bundle"
+    export_bundle(TrainingRun.load(run_folder), path)
+    return path
