@@ -71,7 +71,8 @@ class PrecisionRecord:
 class Manifest:
     """What a bundle says about itself.
 
-    `precisions` always has `fp32`, the reference of all others. `versions` are the libraries that wrote it; `files` is
+    `precisions` always has `fp32`, the reference of all others. `frame_hw` is the size of the camera frames that the
+    graphs take and resize themselves; None where they take model frames, of `input`'s size. `versions` are the libraries that wrote it; `files` is
     the SHA-256 of every file but the manifest.
     """
 
@@ -80,6 +81,7 @@ class Manifest:
     model: SimpleNetConfig
     input: InputSpec
     precisions: dict[str, PrecisionRecord]
+    frame_hw: tuple[int, int] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
@@ -89,6 +91,8 @@ class Manifest:
             values = getattr(self, name)
             if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
                 raise ConfigError(f"{name} must map names to text, not {values!r}")
+        if self.frame_hw is not None and not _is_size(self.frame_hw):
+            raise ConfigError(f"frame_hw must be two positive numbers or null, not {self.frame_hw!r}")
         if "fp32" not in self.precisions:
             raise ConfigError(f"precisions must have fp32, found {', '.join(sorted(self.precisions)) or 'none'}")
 
@@ -120,6 +124,12 @@ class Manifest:
             return from_dict(cls, values)
         except (ConfigError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{MANIFEST_NAME} is damaged ({error}); export again") from error
+
+
+def _is_size(values: object) -> bool:
+    return (
+        isinstance(values, tuple) and len(values) == 2 and all(isinstance(value, int) and value > 0 for value in values)
+    )
 
 
 def _record(values: dict[str, Any]) -> PrecisionRecord:
@@ -164,6 +174,11 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} changed while in use; copy the bundle again")
         return data
 
+    @property
+    def frame_hw(self) -> tuple[int, int]:
+        """(height, width) of the frames that the graphs take: the model's, or a camera's."""
+        return self.manifest.frame_hw or self.manifest.input.size_hw
+
     def record(self, precision: str = "fp32") -> PrecisionRecord:
         """What the bundle holds of a precision. Raises BundleError where it has none."""
         if precision not in self.manifest.precisions:
@@ -176,13 +191,13 @@ class Bundle:
         return self.read_bytes(self.record(precision).graph)
 
     def golden(self) -> tuple[Frames, Prediction]:
-        """The golden frames uint8 `(N, H, W, 3)` and what the FP32 model said about them; N is at least 1.
+        """The golden frames uint8 `(N, *frame_hw, 3)` and what the FP32 model said about them; N is at least 1.
 
         Raises BundleError where there are none or their shapes don't fit the model.
         """
         frames, score, maps = (self._array(f"golden/{name}.npy") for name in ("frames", "score", "map"))
         count, size_hw = score.size, self.manifest.input.size_hw
-        expected = ((count, *size_hw, 3), (count,), (count, *size_hw))
+        expected = ((count, *self.frame_hw, 3), (count,), (count, *size_hw))
         found = (frames.shape, score.shape, maps.shape)
         if count == 0 or found != expected:
             raise BundleError(
