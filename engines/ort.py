@@ -1,25 +1,30 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU.
 
 Frames uint8 `(B, H, W, 3)` BGR in; score float32 `(B,)` and map float32 `(B, H, W)` out, in arrays of their own.
 The library is imported when an engine opens, never when this module does.
+
+Run on the CPU only: the CUDA engine has not run on a GPU; its refusals have.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any, ClassVar
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.base import Engine
+from simplenet_edge.engines.contract import FRAMES, MAP, SCORE, check_contract, one_line
+from simplenet_edge.engines.cuda_driver import require_driver
 from simplenet_edge.errors import ConfigError, EngineError, EngineUnavailable
 from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["CUDA_PROVIDER", "OnnxRuntimeCudaEngine", "OnnxRuntimeEngine"]
 
-_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+_CPU_PROVIDER = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity: 0 verbose .. 4 fatal
-
-_Tensor = tuple[str, list[int | None]]
-"""ONNX Runtime's name of a type, and the size of each axis; None where it is free."""
+_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 class OnnxRuntimeEngine(Engine):
@@ -45,68 +50,81 @@ class OnnxRuntimeEngine(Engine):
         return str(self._session.get_providers()[0])
 
     def _open(self) -> None:
-        onnxruntime = _import_library()
+        onnxruntime = _import_library("ort")
+        providers = self._providers(onnxruntime)
         graph = self.bundle.graph(self.precision)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         try:
-            session = onnxruntime.InferenceSession(graph, options, providers=[_PROVIDER])
+            session = onnxruntime.InferenceSession(graph, options, providers=providers)
         except Exception as error:  # its own classes share no base but Exception
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} can't load the {self.precision} graph of {self.bundle.path} "
-                f"({_one_line(error)}); upgrade onnxruntime or export again"
+                f"({one_line(error)}); upgrade onnxruntime or export again"
             ) from error
-        self._check_contract(session)
-        self._session = session
-
-    def _check_contract(self, session: Any) -> None:
-        height, width = self.size_hw
-        expected: dict[str, _Tensor] = {
-            "frames": ("tensor(uint8)", [None, height, width, 3]),
-            "score": ("tensor(float)", [None]),
-            "map": ("tensor(float)", [None, height, width]),
-        }
         found = {
-            node.name: (node.type, [size if isinstance(size, int) else None for size in node.shape])
+            node.name: (
+                _TYPES.get(node.type, node.type),
+                tuple(size if isinstance(size, int) else None for size in node.shape),
+            )
             for node in (*session.get_inputs(), *session.get_outputs())
         }
-        if found != expected:
-            raise EngineError(
-                f"the {self.precision} graph of {self.bundle.path} breaks the contract: "
-                f"expected {_signature(expected)}; found {_signature(found)}; export again"
-            )
-        if session.get_providers()[0] != _PROVIDER:
-            raise EngineError(f"asked ONNX Runtime for {_PROVIDER}, it uses {', '.join(session.get_providers())}")
+        check_contract(found, self.size_hw, self.precision, self.bundle.path)
+        _require_provider(providers[0][0], session.get_providers())
+        self._session = session
+
+    def _providers(self, onnxruntime: Any) -> list[tuple[str, dict[str, str]]]:
+        return [(_CPU_PROVIDER, {})]
 
     def _predict(self, frames: Frames) -> Prediction:
         try:
-            score, anomaly_map = self._session.run(["score", "map"], {"frames": frames})
+            score, anomaly_map = self._session.run([SCORE, MAP], {FRAMES: frames})
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed on {len(frames)} frame(s) ({_one_line(error)})") from error
+            raise EngineError(f"ONNX Runtime failed on {len(frames)} frame(s) ({one_line(error)})") from error
         return Prediction(score, anomaly_map)
 
     def _close(self) -> None:
         self._session = None
 
 
-def _import_library() -> Any:
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """Runs the ONNX graph on an NVIDIA GPU through ONNX Runtime's CUDA provider, in true FP32 (no TF32)."""
+
+    name: ClassVar[str] = "onnxruntime-cuda"
+
+    def __init__(self, bundle: Bundle, precision: str = "fp32") -> None:
+        super().__init__(bundle, precision)
+
+    def _providers(self, onnxruntime: Any) -> list[tuple[str, dict[str, str]]]:
+        if CUDA_PROVIDER not in onnxruntime.get_available_providers():
+            raise EngineUnavailable(
+                f"onnxruntime {onnxruntime.__version__} has no {CUDA_PROVIDER}, it has "
+                f"{', '.join(onnxruntime.get_available_providers())}; run: pip uninstall onnxruntime; "
+                "pip install 'simplenet-edge[gpu]'"
+            )
+        require_driver()
+        if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN libraries that pip installed
+            with contextlib.redirect_stdout(sys.stderr):
+                onnxruntime.preload_dlls()
+        return [(CUDA_PROVIDER, {"use_tf32": "0"}), (_CPU_PROVIDER, {})]
+
+
+def _require_provider(asked: str, used: list[str]) -> None:
+    if used[0] != asked:  # it falls back to the CPU with no more than a line in its log
+        raise EngineError(
+            f"asked ONNX Runtime for {asked}, it uses {', '.join(used)}: its CUDA or cuDNN libraries don't load; "
+            "install the CUDA and cuDNN versions that this onnxruntime-gpu was built for, or use --engine onnxruntime"
+        )
+
+
+def _import_library(extra: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
         raise EngineUnavailable(
-            f"the onnxruntime engine needs the onnxruntime package ({error}); run: pip install 'simplenet-edge[ort]'"
+            f"the onnxruntime engine needs the onnxruntime package ({error}); "
+            f"run: pip install 'simplenet-edge[{extra}]'"
         ) from error
     return onnxruntime
-
-
-def _signature(tensors: dict[str, _Tensor]) -> str:
-    return ", ".join(
-        f"{name} {kind}({', '.join('B' if size is None else str(size) for size in shape)})"
-        for name, (kind, shape) in tensors.items()
-    )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -63,7 +63,7 @@ def modules_of(package: object) -> list[str]:
 def test_importing_the_runtime_loads_no_library_of_a_backend(package: object) -> None:
     modules = modules_of(package)
     assert len(modules) > 2
-    heavy = (*HEAVY, "onnxruntime", "openvino", "tensorrt")
+    heavy = (*HEAVY, "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda")
     code = (
         f"import sys, importlib; [importlib.import_module(name) for name in {modules}]; "
         f"print([name for name in {heavy} if name in sys.modules])"
@@ -80,7 +80,7 @@ def test_without_onnxruntime_the_fake_engine_still_runs(tmp_path: Path) -> None:
 
 def test_without_onnxruntime_the_command_that_installs_it_is_named(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny")
-    code = INSPECT.format(missing=(*HEAVY, "onnxruntime"), engine="auto", tolerance=None)
+    code = INSPECT.format(missing=(*HEAVY, "onnxruntime", "openvino"), engine="auto", tolerance=None)
     done = subprocess.run([sys.executable, "-c", code, bundle.path, "."], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "EngineUnavailable: no engine is installed; run: pip install 'simplenet-edge[ort]'" in done.stderr

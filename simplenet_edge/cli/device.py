@@ -1,20 +1,100 @@
-"""Commands for the device beside the line: verify, benchmark, run, inspect, doctor. No PyTorch."""
+"""Commands for the device beside the line: build, verify, benchmark, run, inspect, doctor. No PyTorch."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from simplenet_edge.cli.console import note, print_json, print_table, warn
+from simplenet_edge.cli.console import note, print_json, print_table, progress_bars, warn
 from simplenet_edge.cli.options import EngineOption, JsonOption, PrecisionOption, ThreadsOption, parse_ints, parse_size
 from simplenet_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from simplenet_edge.engines.builder import BatchProfile
 
 __all__ = ["COMMANDS"]
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or one .zip file.")]
+
+
+def build(
+    bundle: BundleArgument,
+    engine: Annotated[str, typer.Option("--engine", help="auto, tensorrt or tensorrt_rtx.")] = "auto",
+    precision: PrecisionOption = "fp32",
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Build for other GPUs, here without one: rtx:8.6,8.9 (compute capabilities)."),
+    ] = None,
+    opt_batch: Annotated[
+        int | None, typer.Option("--opt-batch", help="Frames a call that it is fastest for: 1.")
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option("--max-batch", help="Frames a call at most: 4. Memory grows with it.")
+    ] = None,
+    workspace: Annotated[int, typer.Option("--workspace", help="Scratch memory of a layer at most, MiB.")] = 2048,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="Folder for plans, instead of the bundle; also set SIMPLENET_EDGE_CACHE to it."),
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build although there is a plan that fits.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile a TensorRT engine and replay the golden frames on it; with --target only compile."""
+    from simplenet_edge.bundle import Bundle
+    from simplenet_edge.engines.builder import BatchProfile, BuildConfig, parse_target
+    from simplenet_edge.engines.plan import PlanStore
+    from simplenet_edge.engines.provision import build_for_targets
+    from simplenet_edge.engines.selection import choose_tensorrt
+    from simplenet_edge.runtime.verify import verify as replay
+
+    if target is not None and engine not in ("auto", "tensorrt_rtx"):
+        raise ConfigError(f"--target builds for tensorrt_rtx, not for {engine}; leave --engine or --target out")
+    opened_bundle, profile = Bundle(bundle), _batch_profile(opt_batch, max_batch)
+    config = BuildConfig(profile or BatchProfile(), workspace, () if target is None else parse_target(target))
+    with progress_bars() if sys.stderr.isatty() else nullcontext() as bars:  # a log gets lines instead
+        progress = None if bars is None else bars.report
+        if target is not None:
+            plan, result = build_for_targets(opened_bundle, precision, config, cache, progress), None
+        else:
+            kind = choose_tensorrt(engine)
+            built = kind(
+                opened_bundle, precision, profile, config=config, cache=cache, rebuild=rebuild, progress=progress
+            )
+            with built as opened:
+                plan, result = opened.require_plan(), replay(opened)
+    if result is not None and not result.passed:
+        PlanStore(plan.path.parent).discard(plan)
+        result.require()
+    if as_json:
+        replayed = None if result is None else result.to_dict()
+        print_json({"plan": str(plan.path), "key": dataclasses.asdict(plan.key), **plan.build, "replayed": replayed})
+        return
+    rows = [
+        ("plan", str(plan.path)),
+        ("built with", f"{plan.key.flavour} {plan.key.version}, {plan.build['seconds']:.1f} s"),
+        ("GPU", ", ".join(plan.key.gpus)),
+        ("batches", f"1 to {plan.key.max_batch}, best {plan.key.opt_batch}"),
+        ("size", f"{plan.build['bytes'] / 2**20:.1f} MiB"),
+        ("golden frames", f"{len(result.frames)} replayed: passed" if result else "on the device, at the first run"),
+    ]
+    print_table(f"{opened_bundle.manifest.name}, {precision}", ("", ""), rows)
+    for fallback in plan.build["fallbacks"]:
+        warn(f"the first build failed; this one was made with: {fallback}")
+
+
+def _batch_profile(opt_batch: int | None, max_batch: int | None) -> BatchProfile | None:
+    """None where no profile was asked for: a stored plan of any will do."""
+    from simplenet_edge.engines.builder import BatchProfile
+
+    if opt_batch is None and max_batch is None:
+        return None
+    opt_batch = BatchProfile.opt_batch if opt_batch is None else opt_batch
+    return BatchProfile(opt_batch, max(BatchProfile.max_batch, opt_batch) if max_batch is None else max_batch)
 
 
 def verify(
@@ -102,7 +182,7 @@ def run(
 ) -> None:
     """Inspect every frame of a source; one JSON line a frame."""
     from simplenet_edge.bundle import Bundle
-    from simplenet_edge.engines.selection import open_engine
+    from simplenet_edge.engines.selection import choose_engine, open_engine
     from simplenet_edge.runtime.detector import Detector
     from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, Sink
     from simplenet_edge.runtime.sources import open_source
@@ -110,11 +190,13 @@ def run(
     from simplenet_edge.runtime.verify import verify as replay
 
     opened_bundle, frames = Bundle(bundle), open_source(source)
+    choice = choose_engine(engine, precision)
+    note(f"engine {choice.name}: {choice.reason}")
     sinks: list[Sink] = [JsonlSink(jsonl)]
     if overlays is not None:
         level = opened_bundle.record(precision).score_statistics.median
         sinks.append(OverlaySink(overlays, level, _overlay_choice(overlay), frames.folder))
-    with open_engine(opened_bundle, engine, precision, threads) as opened:
+    with open_engine(opened_bundle, choice.name, precision, threads) as opened:
         if check and engine != "fake":
             replay(opened).require()
         summary = stream(frames, Detector(opened), sinks)
@@ -175,4 +257,4 @@ def doctor(as_json: JsonOption = False) -> None:
     print_table("Doctor", ("", "", "", ""), [(c.name, signs[c.ok], c.detail, c.advice or "") for c in checks])
 
 
-COMMANDS = (verify, benchmark, run, inspect, doctor)
+COMMANDS = (build, verify, benchmark, run, inspect, doctor)

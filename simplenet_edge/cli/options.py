@@ -41,7 +41,13 @@ CategoryOption = Annotated[
     typer.Option("--category", help="Object to take from --csv."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="auto, onnxruntime, or fake (for dry runs).")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda, openvino, onnxruntime, or fake (for dry runs).",
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="CPU threads of the engine; its own choice when left out."),

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from simplenet_edge.engines.cuda_driver import driver_problem
+from simplenet_edge.engines.selection import choose_engine
+from simplenet_edge.errors import EngineUnavailable
 from simplenet_edge.runtime.machine import cpu_count, cpu_model, installed_version, memory_bytes
 
 __all__ = ["Check", "diagnose", "judge_jetpack", "video_io"]
@@ -33,6 +36,8 @@ _OPTIONAL = {
     "openvino": (("openvino",), "openvino"),
     "tensorrt": (("tensorrt",), "tensorrt"),
     "tensorrt-rtx": (("tensorrt-rtx", "tensorrt_rtx"), "rtx"),
+    "cuda-python": (("cuda-bindings", "cuda-python"), "tensorrt"),
+    "pycuda": (("pycuda",), "pycuda"),
     "torch": (("torch",), "train"),
     "onnx": (("onnx",), "export"),
 }
@@ -63,7 +68,9 @@ def diagnose() -> list[Check]:
         *((name, partial(_optional, name, *entry)) for name, entry in _OPTIONAL.items()),
         ("onnxruntime providers", _providers),
         ("nvidia", _nvidia),
+        ("cuda", _cuda),
         ("jetpack", _jetpack),
+        ("engine", _engine),
     ]
     return [_guarded(name, check) for name, check in checks]
 
@@ -137,6 +144,19 @@ def _nvidia() -> Check:
         said = " ".join((done.stdout + done.stderr).split())
         return Check("nvidia", False, f"nvidia-smi failed: {said}", "reinstall the driver, or reboot after its update")
     return Check("nvidia", True, "; ".join(done.stdout.strip().splitlines()))
+
+
+def _cuda() -> Check:
+    problem = driver_problem()
+    return Check("cuda", None if problem else True, problem or "the driver finds a GPU")
+
+
+def _engine() -> Check:
+    try:
+        choice = choose_engine()
+    except EngineUnavailable as error:
+        return Check("engine", False, "none", str(error))
+    return Check("engine", True, f"{choice.name}: {choice.reason}")
 
 
 def _jetpack() -> Check:

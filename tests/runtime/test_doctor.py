@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from simplenet_edge.errors import EngineUnavailable
 from simplenet_edge.runtime import doctor, machine
 from simplenet_edge.runtime.doctor import Check, diagnose, judge_jetpack, video_io
 
@@ -119,6 +120,23 @@ def test_nvidia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, ok
 def test_no_nvidia(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert checks()["nvidia"] == Check("nvidia", None, "no nvidia-smi: no NVIDIA driver")
+
+
+def test_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "driver_problem", lambda: "no NVIDIA driver")
+    assert checks()["cuda"] == Check("cuda", None, "no NVIDIA driver")
+    monkeypatch.setattr(doctor, "driver_problem", lambda: None)
+    assert checks()["cuda"].ok is True
+
+
+def test_the_engine_that_auto_takes_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "the best for fp32 that can run here" in checks()["engine"].detail
+
+    def none() -> None:
+        raise EngineUnavailable("no engine is installed; run: pip install")
+
+    monkeypatch.setattr(doctor, "choose_engine", none)
+    assert checks()["engine"] == Check("engine", False, "none", "no engine is installed; run: pip install")
 
 
 def test_machine_facts() -> None:

@@ -1,0 +1,45 @@
+"""What the graph of a bundle must look like, whoever reads it.
+
+`frames` uint8 (B, H, W, 3) in; `score` float32 (B,) and `map` float32 (B, H, W) out; B is free, the rest is fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from simplenet_edge.errors import EngineError
+
+__all__ = ["FRAMES", "MAP", "SCORE", "TensorSpec", "check_contract", "one_line"]
+
+FRAMES, SCORE, MAP = "frames", "score", "map"
+
+TensorSpec = tuple[str, tuple[int | None, ...]]
+"""NumPy's name of a tensor's type, and the size of each axis; None where it is free."""
+
+
+def check_contract(found: Mapping[str, TensorSpec], size_hw: tuple[int, int], precision: str, path: Path) -> None:
+    """Refuse inputs and outputs `found` in a graph that are not the contract's. Raises EngineError."""
+    height, width = size_hw
+    expected: dict[str, TensorSpec] = {
+        FRAMES: ("uint8", (None, height, width, 3)),
+        SCORE: ("float32", (None,)),
+        MAP: ("float32", (None, height, width)),
+    }
+    if dict(found) != expected:
+        raise EngineError(
+            f"the {precision} graph of {path} breaks the contract: "
+            f"expected {_signature(expected)}; found {_signature(found)}; export again"
+        )
+
+
+def _signature(tensors: Mapping[str, TensorSpec]) -> str:
+    return ", ".join(
+        f"{name} {kind}({', '.join('B' if size is None else str(size) for size in shape)})"
+        for name, (kind, shape) in tensors.items()
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error of a library, which may have many lines, on one."""
+    return " ".join(str(error).split())
