@@ -36,7 +36,8 @@ class Engine(ABC):
     def __init__(self, bundle: Bundle, precision: str = "fp32") -> None:
         self.bundle = bundle
         self.precision = precision
-        self.size_hw = bundle.manifest.input.size_hw
+        self.frame_hw = bundle.frame_hw
+        self.map_hw = bundle.manifest.input.size_hw
         self._lock = threading.Lock()
         self._opened = False
 
@@ -80,7 +81,7 @@ class Engine(ABC):
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
             found = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
             raise EngineInputError(f"expected a uint8 array of frames, found {found}; don't normalise the frames")
-        expected = (*self.size_hw, 3)
+        expected = (*self.frame_hw, 3)
         if frames.ndim != 4 or frames.shape[0] < 1 or frames.shape[1:] != expected:
             raise EngineInputError(
                 f"expected frames of shape (B, {', '.join(map(str, expected))}) with B of at least 1, found "

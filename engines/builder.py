@@ -150,7 +150,7 @@ class _Attempt:
                 f"{self.library.flavour} {self.library.version} can't read the {precision} graph of {bundle.path}: "
                 f"{_joined(errors)}; export again"
             )
-        check_contract(self._tensors(), bundle.manifest.input.size_hw, precision, bundle.path)
+        check_contract(self._tensors(), bundle.frame_hw, bundle.manifest.input.size_hw, precision, bundle.path)
 
     def _tensors(self) -> dict[str, TensorSpec]:
         network, trt = self._network, self.library.module

@@ -18,13 +18,18 @@ TensorSpec = tuple[str, tuple[int | None, ...]]
 """NumPy's name of a tensor's type, and the size of each axis; None where it is free."""
 
 
-def check_contract(found: Mapping[str, TensorSpec], size_hw: tuple[int, int], precision: str, path: Path) -> None:
+def check_contract(
+    found: Mapping[str, TensorSpec],
+    frame_hw: tuple[int, int],
+    map_hw: tuple[int, int],
+    precision: str,
+    path: Path,
+) -> None:
     """Refuse inputs and outputs `found` in a graph that are not the contract's. Raises EngineError."""
-    height, width = size_hw
     expected: dict[str, TensorSpec] = {
-        FRAMES: ("uint8", (None, height, width, 3)),
+        FRAMES: ("uint8", (None, *frame_hw, 3)),
         SCORE: ("float32", (None,)),
-        MAP: ("float32", (None, height, width)),
+        MAP: ("float32", (None, *map_hw)),
     }
     if dict(found) != expected:
         raise EngineError(

@@ -15,6 +15,7 @@ import numpy as np
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import ConfigError, EngineError
+from simplenet_edge.preprocess import preprocess
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["FakeEngine"]
@@ -53,6 +54,8 @@ class FakeEngine(Engine):
         time.sleep(self.service_time_ms / 1000)
         if call in self.fail_on:
             raise EngineError(f"the fake engine fails on call {call}, as it was told to")
+        if self.frame_hw != self.map_hw:
+            frames = np.stack([preprocess(frame, self.bundle.manifest.input) for frame in frames])
         grey = frames.mean(axis=3, dtype=np.float32)
         anomaly_map = np.abs(grey - grey.mean(axis=(1, 2), keepdims=True))
         return Prediction(anomaly_map.max(axis=(1, 2)), anomaly_map)

@@ -67,8 +67,8 @@ class OpenVinoEngine(Engine):
         try:
             core = openvino.Core()
             model = core.read_model(graph)
-            check_contract(_tensors(model), self.size_hw, self.precision, self.bundle.path)
-            model.reshape({FRAMES: [1, *self.size_hw, 3]})
+            check_contract(_tensors(model), self.frame_hw, self.map_hw, self.precision, self.bundle.path)
+            model.reshape({FRAMES: [1, *self.frame_hw, 3]})
             compiled = core.compile_model(model, _DEVICE, options)
             queue = openvino.AsyncInferQueue(compiled)  # as many requests as the hint asks for
         except RuntimeError as error:
@@ -80,7 +80,7 @@ class OpenVinoEngine(Engine):
         self._queue = queue
 
     def _predict(self, frames: Frames) -> Prediction:
-        prediction = Prediction(np.empty(len(frames), np.float32), np.empty((len(frames), *self.size_hw), np.float32))
+        prediction = Prediction(np.empty(len(frames), np.float32), np.empty((len(frames), *self.map_hw), np.float32))
 
         def keep(request: Any, index: int) -> None:
             prediction.score[index] = request.get_tensor(SCORE).data[0]

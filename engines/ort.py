@@ -71,7 +71,7 @@ class OnnxRuntimeEngine(Engine):
             )
             for node in (*session.get_inputs(), *session.get_outputs())
         }
-        check_contract(found, self.size_hw, self.precision, self.bundle.path)
+        check_contract(found, self.frame_hw, self.map_hw, self.precision, self.bundle.path)
         _require_provider(providers[0][0], session.get_providers())
         self._session = session
 

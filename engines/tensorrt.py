@@ -94,7 +94,7 @@ class TensorRTEngine(Engine):
                 )
                 try:
                     self._executor = TensorRTExecutor(
-                        library, self._cuda, self.plan.read(), self.size_hw, self.plan.runtime_cache
+                        library, self._cuda, self.plan.read(), self.frame_hw, self.map_hw, self.plan.runtime_cache
                     )
                     return
                 except PlanRefused as error:

@@ -42,7 +42,8 @@ class TensorRTExecutor:
         library: TensorRTLibrary,
         cuda: CudaMemory,
         plan: bytes,
-        size_hw: tuple[int, int],
+        frame_hw: tuple[int, int],
+        map_hw: tuple[int, int],
         runtime_cache: Path | None = None,
     ) -> None:
         self._library, self._cuda, self._runtime_cache = library, cuda, runtime_cache
@@ -58,7 +59,7 @@ class TensorRTExecutor:
             self._context = self._new_context()
             if self._context is None:
                 raise EngineError(f"{library.flavour} gives no execution context ({self._said()}); free GPU memory")
-            self._make_buffers(size_hw)
+            self._make_buffers(frame_hw, map_hw)
             self._batch = 0
             self._graph: Callable[[], None] | None = None
             self._may_capture = not library.is_rtx
@@ -80,11 +81,11 @@ class TensorRTExecutor:
         config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
 
-    def _make_buffers(self, size_hw: tuple[int, int]) -> None:
+    def _make_buffers(self, frame_hw: tuple[int, int], map_hw: tuple[int, int]) -> None:
         self._host = {
-            FRAMES: self._cuda.host_array((self.max_batch, *size_hw, 3), np.uint8),
+            FRAMES: self._cuda.host_array((self.max_batch, *frame_hw, 3), np.uint8),
             SCORE: self._cuda.host_array((self.max_batch,), np.float32),
-            MAP: self._cuda.host_array((self.max_batch, *size_hw), np.float32),
+            MAP: self._cuda.host_array((self.max_batch, *map_hw), np.float32),
         }
         self._address = {name: self._cuda.device_buffer(array.nbytes) for name, array in self._host.items()}
         for name, address in self._address.items():

@@ -136,7 +136,7 @@ def benchmark(
         provider=engine.provider,
         precision=engine.precision,
         threads=engine.threads,
-        model_hw=engine.size_hw,
+        model_hw=engine.frame_hw,
         camera_hw=(images[0].shape[0], images[0].shape[1]),
         cpu=cpu_model(),
         cpu_count=cpu_count(),

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.engines.base import Engine
-from simplenet_edge.errors import EngineInputError
+from simplenet_edge.errors import DataError, EngineInputError
 from simplenet_edge.preprocess import preprocess
-from simplenet_edge.spec import Frames
+from simplenet_edge.spec import Frames, InputSpec
 
 __all__ = ["Detector", "StageTimes", "Verdict"]
 
@@ -38,14 +38,23 @@ class StageTimes:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What was decided about one image: NG when `score > threshold`, OK otherwise."""
+    """What was decided about one image: NG when `score > threshold`, OK otherwise.
+
+    `frame` is what the engine was given, `map` float32 `(H, W)` what it said of it, `spec` how one becomes the other.
+    """
 
     verdict: Literal["OK", "NG"]
     score: float
     threshold: float
     map: npt.NDArray[np.float32]
     frame: Frames
+    spec: InputSpec
     times: StageTimes
+
+    @property
+    def model_frame(self) -> Frames:
+        """What the model saw, uint8 `(H, W, 3)`, of the map's size; resized once more where the graph did that."""
+        return self.frame if self.frame.shape[:2] == self.map.shape else preprocess(self.frame, self.spec)
 
 
 class Detector:
@@ -58,6 +67,7 @@ class Detector:
         self.engine = engine
         self.bundle = engine.bundle
         self.bundle_id = engine.bundle.id
+        self._spec = engine.bundle.manifest.input
         self.threshold = engine.bundle.record(engine.precision).operating_point.threshold
 
     def inspect(self, image: Frames) -> Verdict:
@@ -73,13 +83,12 @@ class Detector:
             raise EngineInputError("expected at least one image, found none")
         for image in images:
             _check(image)
-        spec = self.bundle.manifest.input
         started = time.perf_counter()
-        frames = np.stack([preprocess(image, spec) for image in images])
+        frames = np.stack([self._frame(image) for image in images])
         preprocessed = time.perf_counter()
         score, maps = self.engine.predict(frames)
         inferred = time.perf_counter()
-        is_anomalous = [float(value) > self.threshold for value in score]
+        verdicts: list[Literal["OK", "NG"]] = ["NG" if float(value) > self.threshold else "OK" for value in score]
         done = time.perf_counter()
         share_ms = 1000 / len(images)
         times = StageTimes(
@@ -88,9 +97,24 @@ class Detector:
             post_ms=(done - inferred) * share_ms,
         )
         return [
-            Verdict("NG" if is_anomalous[i] else "OK", float(score[i]), self.threshold, maps[i], frames[i], times)
-            for i in range(len(images))
+            Verdict(verdict, float(score[i]), self.threshold, maps[i], frames[i], self._spec, times)
+            for i, verdict in enumerate(verdicts)
         ]
+
+    def _frame(self, image: Frames) -> Frames:
+        """The image as the engine takes it: a model frame, or the camera frame itself where the graph resizes."""
+        if self.bundle.manifest.frame_hw is None:
+            try:
+                return preprocess(image, self._spec)
+            except DataError as error:
+                raise EngineInputError(str(error)) from error
+        if image.shape[:2] != self.engine.frame_hw:
+            height, width = self.engine.frame_hw
+            raise EngineInputError(
+                f"this bundle takes camera frames of {width}x{height} pixels, found {image.shape[1]}x{image.shape[0]}; "
+                "set the camera to that size, or export without --frame"
+            )
+        return image
 
 
 def _check(image: Frames) -> None:

@@ -176,7 +176,7 @@ class OverlaySink(Sink):
         if inspection is None or (self.only == "ng" and inspection.verdict != "NG"):
             return
         drawn = overlay(
-            inspection.frame, inspection.map, threshold=inspection.threshold, normal_level=self.normal_level
+            inspection.model_frame, inspection.map, threshold=inspection.threshold, normal_level=self.normal_level
         )
         encoded, data = cv2.imencode(".png", drawn)
         assert encoded

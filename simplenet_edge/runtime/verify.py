@@ -38,8 +38,9 @@ class FrameComparison:
 class Verification:
     """What `verify` found.
 
-    `passed`: no score and no pixel differs by more than `tolerance * scale`, and no verdict flips. A golden score
-    within `FP32_TOLERANCE * scale` of the threshold may fall on either side by rounding; that is no flip.
+    `passed`: no score and no pixel differs by more than `tolerance * scale`, and no verdict flips. The golden verdict
+    is that of FP32 at its threshold, the found one that of the engine's precision at its own. A golden score that is
+    as near the threshold as the bundle's tolerance for that precision may fall on either side; that is no flip.
     """
 
     bundle_id: str
@@ -82,6 +83,7 @@ def verify(engine: Engine, tolerance: float | None = None) -> Verification:
     """
     record = engine.bundle.record(engine.precision)
     threshold = record.operating_point.threshold
+    golden_threshold = engine.bundle.record().operating_point.threshold
     tolerance = record.tolerance if tolerance is None else tolerance
     if not tolerance >= 0:
         raise ConfigError(f"the tolerance must be at least 0, not {tolerance}")
@@ -91,7 +93,7 @@ def verify(engine: Engine, tolerance: float | None = None) -> Verification:
     for index in range(len(frames)):
         found = engine.predict(frames[index : index + 1])
         expected_score, found_score = float(golden.score[index]), float(found.score[0])
-        rounding_decides = abs(expected_score - threshold) <= FP32_TOLERANCE * scale
+        near = abs(expected_score - golden_threshold) <= max(FP32_TOLERANCE, record.tolerance) * scale
         rows.append(
             FrameComparison(
                 index=index,
@@ -99,7 +101,7 @@ def verify(engine: Engine, tolerance: float | None = None) -> Verification:
                 found_score=found_score,
                 score_difference=abs(found_score - expected_score),
                 map_difference=float(np.abs(found.map[0] - golden.map[index]).max()),
-                flipped=not rounding_decides and (found_score > threshold) != (expected_score > threshold),
+                flipped=not near and (found_score > threshold) != (expected_score > golden_threshold),
             )
         )
     max_score = max(row.score_difference for row in rows)

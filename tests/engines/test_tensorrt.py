@@ -34,7 +34,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 def executor(memory: HostMemory, max_batch: int = 4) -> TensorRTExecutor:
     library = simulated_library(lambda: memory)
-    return TensorRTExecutor(library, memory, simulated_plan(tiny_graph(), max_batch), (HEIGHT, WIDTH))
+    return TensorRTExecutor(library, memory, simulated_plan(tiny_graph(), max_batch), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
 
 
 # The executor.
@@ -87,7 +87,9 @@ def test_a_plan_of_another_version_is_refused_in_tensorrts_words() -> None:
     memory = HostMemory()
     library = simulated_library(lambda: memory)
     with pytest.raises(PlanRefused, match=r"10.3.0 refuses the plan .*is of version 10.2.9, expected 10.3.0"):
-        TensorRTExecutor(library, memory, simulated_plan(tiny_graph(), version="10.2.9"), (HEIGHT, WIDTH))
+        TensorRTExecutor(
+            library, memory, simulated_plan(tiny_graph(), version="10.2.9"), (HEIGHT, WIDTH), (HEIGHT, WIDTH)
+        )
 
 
 # The engine: from a bundle to a plan that runs.
@@ -247,13 +249,13 @@ def test_the_real_runtime_refuses_in_its_own_words(bundle: Bundle, cut: int | No
     config = BuildConfig(BatchProfile(1, 2), capabilities=("8.6",))
     plan = build_for_targets(bundle, "fp32", config, progress=lambda *_: None).read()
     with pytest.raises(PlanRefused, match=said):
-        TensorRTExecutor(load_library("tensorrt_rtx"), HostMemory(), plan[:cut], (HEIGHT, WIDTH))
+        TensorRTExecutor(load_library("tensorrt_rtx"), HostMemory(), plan[:cut], (HEIGHT, WIDTH), (HEIGHT, WIDTH))
 
 
 def test_a_foreign_file_is_refused_in_the_real_runtimes_words() -> None:
     pytest.importorskip("tensorrt_rtx")
     with pytest.raises(PlanRefused, match="TRT engine file"):
-        TensorRTExecutor(load_library("tensorrt_rtx"), HostMemory(), b"\x89PNG" * 100, (HEIGHT, WIDTH))
+        TensorRTExecutor(load_library("tensorrt_rtx"), HostMemory(), b"\x89PNG" * 100, (HEIGHT, WIDTH), (HEIGHT, WIDTH))
 
 
 def test_absence_of_tensorrt_names_the_commands(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from simplenet_edge.engines import open_engine
 from simplenet_edge.errors import EngineError, EngineInputError
 from simplenet_edge.preprocess import preprocess
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.spec import Frames, OperatingPoint
+from simplenet_edge.spec import Frames, InputSpec, OperatingPoint
 from tests.bundles import HEIGHT, THRESHOLD, WIDTH, even_frames, with_spot, write_tiny_bundle
 
 
@@ -104,3 +104,14 @@ def test_an_empty_batch_is_refused(bundle: Bundle) -> None:
 def test_needs_an_open_engine(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match="not open"):
         Detector(open_engine(bundle)).inspect(even_frames(1)[0])
+
+
+def test_the_resize_rule_of_the_bundle_is_the_camera_s(tmp_path: Path) -> None:
+    spec = InputSpec(HEIGHT, WIDTH, "letterbox")
+    wide = np.full((40, 400, 3), (10, 120, 200), np.uint8)
+    wide[:, :40] = 255
+    with open_engine(write_tiny_bundle(tmp_path / "tiny", input=spec)) as engine:
+        frame = Detector(engine).inspect(wide).frame
+    np.testing.assert_array_equal(frame, preprocess(wide, spec))
+    assert np.all(frame[:, : WIDTH // 10] == 255)  # the aspect is kept and the edge repeated above and below
+    assert np.all(frame[:, WIDTH // 10 + 1 :] == (10, 120, 200))
