@@ -1,4 +1,4 @@
-"""The report's two charts as inline SVG text, with no plotting library.
+"""The report's charts as inline SVG text, with no plotting library.
 
 Colours and fonts come from the page through CSS classes (`report_style`), so the charts follow its light or dark mode.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["roc_svg", "score_histogram_svg"]
+__all__ = ["roc_svg", "score_histogram_svg", "trade_off_svg"]
 
 _WIDTH, _HEIGHT = 420, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 30, 44  # margins around the plot, in units of the drawing
@@ -90,6 +90,51 @@ def roc_svg(
             f'<text class="threshold-label" x="{at_x + side:.1f}" '
             f'y="{at_y + (20 if operating_point[1] > 0.12 else -8):.1f}" text-anchor="{anchor}">operating point</text>',
             *_axis_texts([(x(rate), text) for rate, text in ticks], "good parts rejected"),
+            _y_label("defective parts rejected"),
+        ],
+    )
+
+
+def trade_off_svg(
+    false_rejects: npt.NDArray[np.float64],
+    hits: npt.NDArray[np.float64],
+    operating_point: tuple[float, float],
+    alpha: float,
+    n_good: int,
+) -> str:
+    """Recall over the false-reject rate, logarithmic, for each threshold; rates `(n,)` ascending within 0..1.
+
+    The operating point (false-reject rate, recall) is marked, and `alpha`, which it was made for. No false reject among
+    `n_good` parts stands at the left edge.
+    """
+    floor = min(0.5 / n_good, alpha / 2)
+
+    def x(rate: float) -> float:
+        return _LEFT + _PLOT_WIDTH * (1 - math.log(max(rate, floor)) / math.log(floor))
+
+    def y(rate: float) -> float:
+        return _TOP + _PLOT_HEIGHT * (1 - rate)
+
+    corners = [(false_rejects[0], hits[0])]
+    for rate, hit in zip(false_rejects.tolist(), hits.tolist(), strict=True):
+        corners += [(rate, corners[-1][1]), (rate, hit)]  # a threshold between two scores gives no point between
+    line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in corners)
+    at_x, at_y = x(operating_point[0]), y(operating_point[1])
+    decades = [rate for rate in (1e-4, 1e-3, 1e-2, 0.1, 1.0) if rate > 1.6 * floor]
+    ticks = [(x(0), "0"), *((x(rate), f"{100 * rate:g}%") for rate in decades)]
+    side, anchor = (10, "start") if at_x < _LEFT + _PLOT_WIDTH * 0.6 else (-10, "end")
+    return _svg(
+        "Recall against false rejects with the operating point",
+        [
+            *_grid([(y(rate), f"{rate:.0%}") for rate in (0, 0.25, 0.5, 0.75, 1)]),
+            f'<line class="threshold" x1="{x(alpha):.1f}" x2="{x(alpha):.1f}" y1="{y(1)}" y2="{y(0)}"/>',
+            f'<text x="{x(alpha) + 5:.1f}" y="{y(0) - 7:.1f}">alpha {100 * alpha:g}%</text>',
+            f'<line class="axis" x1="{_LEFT}" x2="{_LEFT + _PLOT_WIDTH}" y1="{y(0)}" y2="{y(0)}"/>',
+            f'<polyline class="curve" points="{line}"/>',
+            f'<circle class="point" cx="{at_x:.1f}" cy="{at_y:.1f}" r="5"/>',
+            f'<text class="threshold-label" x="{at_x + side:.1f}" '
+            f'y="{at_y + (20 if operating_point[1] > 0.12 else -8):.1f}" text-anchor="{anchor}">operating point</text>',
+            *_axis_texts(ticks, "good parts rejected (log scale)"),
             _y_label("defective parts rejected"),
         ],
     )

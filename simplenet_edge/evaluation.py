@@ -64,7 +64,8 @@ def evaluate(
     for batch in _batches(reader, batch_size):
         prediction = _infer(predictor, batch)
         for (sample, _), score, anomaly_map in zip(batch, prediction.score.tolist(), prediction.map, strict=True):
-            images.append(ImageResult(sample, score, score > operating_point.threshold))
+            marked = _marked_share(anomaly_map, operating_point)
+            images.append(ImageResult(sample, score, score > operating_point.threshold, marked))
             pixels.add(sample, anomaly_map)
         done = len(images) + len(reader.corrupt)
         if progress:
@@ -132,6 +133,10 @@ def _infer(predictor: Predictor, batch: list[tuple[Sample, Frames]]) -> Predicti
                 f"{sample.name}: the model gave a score or a map that is not finite; don't use this model"
             )
     return prediction
+
+
+def _marked_share(anomaly_map: npt.NDArray[np.float32], point: OperatingPoint) -> float | None:
+    return None if point.pixel_threshold is None else float(np.mean(anomaly_map > point.pixel_threshold))
 
 
 def _metrics(images: Sequence[ImageResult], groups: dict[str | None, PixelScores]) -> Metrics:

@@ -102,11 +102,15 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The raw score of one image; `rejected` is the verdict NG at the operating point."""
+    """The raw score of one image; `rejected` is the verdict NG at the operating point.
+
+    `marked_share` is the share of its pixels above the pixel threshold, None where the operating point has none.
+    """
 
     sample: Sample
     score: float
     rejected: bool
+    marked_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class Evaluation:
                     "defect": result.sample.defect,
                     "score": result.score,
                     "verdict": "NG" if result.rejected else "OK",
+                    "marked_share": result.marked_share,
                 }
                 for result in self.images
             ],

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from simplenet_edge.errors import DataError
 from simplenet_edge.spec import Frames, InputSpec
 
-__all__ = ["IMAGE_SUFFIXES", "preprocess", "preprocess_mask", "read_image", "read_mask", "to_bgr"]
+__all__ = ["IMAGE_SUFFIXES", "preprocess", "preprocess_mask", "read_image", "read_mask", "resize_matrices", "to_bgr"]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """File endings, in lower case, that count as images."""
@@ -78,9 +78,7 @@ def preprocess(image: Frames, spec: InputSpec) -> Frames:
 
     Shrinking averages areas, growing interpolates linearly. Raises DataError for a strip that center-crop can't cut.
     """
-    new_height, new_width = _resized_hw(image.shape[:2], spec)
-    shrinks = new_height <= image.shape[0] and new_width <= image.shape[1]
-    return _resize_and_cut(image, spec, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return _resize_and_cut(image, spec, _interpolation(image.shape[:2], spec))
 
 
 def preprocess_mask(mask: npt.NDArray[np.bool_], spec: InputSpec) -> npt.NDArray[np.bool_]:
@@ -107,6 +105,30 @@ def _decode(path: Path, flags: int) -> npt.NDArray[Any]:
     return image
 
 
+def resize_matrices(
+    image_hw: tuple[int, int], spec: InputSpec
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What `preprocess` does to images of one size, as matrices: rows `(H, H0)` and columns `(W, W0)`, float32.
+
+    `rows @ channel @ columns.T`, rounded, is the model frame; OpenCV's own integer arithmetic may round a pixel in a
+    thousand to the neighbouring grey level.
+    """
+    resized_hw = _resized_hw(image_hw, spec)
+    interpolation = _interpolation(image_hw, spec)
+    rows, columns = (
+        _axis_matrix(size, resized, target, interpolation)
+        for size, resized, target in zip(image_hw, resized_hw, spec.size_hw, strict=True)
+    )
+    return rows, columns
+
+
+def _axis_matrix(size: int, resized: int, target: int, interpolation: int) -> npt.NDArray[np.float32]:
+    scaled = np.asarray(cv2.resize(np.eye(size, dtype=np.float32), (size, resized), interpolation=interpolation))
+    first = (resized - target) // 2 if resized >= target else -((target - resized) // 2)
+    kept = np.clip(np.arange(target) + first, 0, resized - 1)  # a cut, or the edge repeated into the bars
+    return np.ascontiguousarray(scaled[kept])
+
+
 def _is_cut_off(data: bytes) -> bool:
     """Whether a PNG or JPEG ends before its end marker: OpenCV 4 decodes some of those, the missing part grey.
 
@@ -125,7 +147,16 @@ def _is_cut_off(data: bytes) -> bool:
     return data.find(_JPEG_END, position) < 0
 
 
+def _interpolation(image_hw: tuple[int, ...], spec: InputSpec) -> int:
+    height, width = _resized_hw(image_hw, spec)
+    return cv2.INTER_AREA if height <= image_hw[0] and width <= image_hw[1] else cv2.INTER_LINEAR
+
+
 def _resized_hw(image_hw: tuple[int, ...], spec: InputSpec) -> tuple[int, int]:
+    """The size of the scaled image, before anything is cut off or added."""
+    if spec.resize == "letterbox":
+        scale = min(spec.height / image_hw[0], spec.width / image_hw[1])
+        return max(round(image_hw[0] * scale), 1), max(round(image_hw[1] * scale), 1)
     if spec.resize_to is None:
         return spec.size_hw
     if max(image_hw) > _MAX_ASPECT * min(image_hw):
@@ -141,5 +172,20 @@ def _resize_and_cut(image: npt.NDArray[np.uint8], spec: InputSpec, interpolation
     height, width = _resized_hw(image.shape[:2], spec)
     if (height, width) != image.shape[:2]:
         image = np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
+    if spec.resize == "letterbox":
+        return _pad(image, spec)
     top, left = (height - spec.height) // 2, (width - spec.width) // 2
     return np.ascontiguousarray(image[top : top + spec.height, left : left + spec.width])
+
+
+def _pad(image: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """The image in the middle of a model frame, its edge pixels repeated around it.
+
+    A bar of one colour would put an edge into every frame that is no edge of the part, at another place for each
+    aspect. Masks repeat their edge too: where the frame shows a defect's pixels again, they are a defect's pixels.
+    """
+    down, right = spec.height - image.shape[0], spec.width - image.shape[1]
+    padded = cv2.copyMakeBorder(
+        image, down // 2, down - down // 2, right // 2, right - right // 2, cv2.BORDER_REPLICATE
+    )
+    return np.asarray(padded, np.uint8)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from simplenet_edge.charts import roc_svg, score_histogram_svg
+from simplenet_edge.charts import roc_svg, score_histogram_svg, trade_off_svg
 from simplenet_edge.evaluation_results import Evaluation, write_text
 from simplenet_edge.metrics import AUPRO_LIMIT
 from simplenet_edge.report_gallery import counted, galleries, html_text
@@ -114,7 +114,7 @@ def _operating_point(evaluation: Evaluation) -> str:
     return (
         "<section><h2>Operating point</h2>\n"
         f"<p>A part is rejected (NG) when its score is above <b>{point.threshold:.6g}</b>.</p>\n"
-        f"{guarantee}{html_text(guarantee_text(point))}</p>\n{best}\n"
+        f"{guarantee}{html_text(guarantee_text(point))}</p>\n{_marked_pixels(evaluation)}{best}\n"
         f'<div class="columns"><div class="panel"><table><tr><th>On these images</th><th>Accepted</th>'
         f"<th>Rejected</th></tr>\n{rows}</table></div>\n"
         f'<div class="panel"><table><tr><th>At the threshold</th><th></th></tr>'
@@ -123,19 +123,38 @@ def _operating_point(evaluation: Evaluation) -> str:
     )
 
 
+def _marked_pixels(evaluation: Evaluation) -> str:
+    threshold, verdicts = evaluation.operating_point.pixel_threshold, evaluation.verdicts
+    if threshold is None:
+        return ""
+    marked = [image.sample.defect is None for image in evaluation.images if image.marked_share]
+    return (
+        f"<p>A pixel is marked as defective when its map value is above <b>{threshold:.6g}</b>. The guarantee for that "
+        f"is the same: as few good parts have any such pixel. On these images {marked.count(True)} of "
+        f"{verdicts.n_good} good parts have one, and {marked.count(False)} of {verdicts.n_defective} defective "
+        "ones.</p>\n"
+    )
+
+
 def _charts(evaluation: Evaluation) -> str:
     good = [image.score for image in evaluation.images if image.sample.defect is None]
     defective = [image.score for image in evaluation.images if image.sample.defect is not None]
     histogram = score_histogram_svg(good, defective, evaluation.operating_point.threshold)
-    roc = '<p class="soft">A ROC curve needs good and defective images.</p>'
+    roc = trade_off = '<p class="soft">This curve needs good and defective images.</p>'
     if evaluation.verdicts.recall is not None and evaluation.verdicts.false_reject_rate is not None:
         labels = np.repeat([False, True], [len(good), len(defective)])
-        false_rejects, hits, _ = roc_curve(labels, np.array([*good, *defective]))
-        roc = roc_svg(false_rejects, hits, (evaluation.verdicts.false_reject_rate, evaluation.verdicts.recall))
+        scores = np.array([*good, *defective])
+        at = (evaluation.verdicts.false_reject_rate, evaluation.verdicts.recall)
+        false_rejects, hits, _ = roc_curve(labels, scores)
+        roc = roc_svg(false_rejects, hits, at)
+        false_rejects, hits, _ = roc_curve(labels, scores, drop_intermediate=False)
+        trade_off = trade_off_svg(false_rejects, hits, at, evaluation.operating_point.alpha, len(good))
     return (
-        '<section><h2>Scores</h2>\n<div class="columns"><div class="panel"><h3>Distribution</h3>'
+        '<section><h2>Scores</h2>\n<div class="columns three"><div class="panel"><h3>Distribution</h3>'
         '<p class="key"><i class="good"></i>good, upwards<i class="defective"></i>defective, downwards</p>'
         f"{histogram}</div>\n"
+        '<div class="panel"><h3>False rejects against recall</h3><p class="key">What another threshold would cost, '
+        f"few false rejects drawn wide</p>{trade_off}</div>\n"
         f'<div class="panel"><h3>ROC curve</h3><p class="key">Image AUROC {_figure(evaluation.metrics.image_auroc)}</p>'
         f"{roc}</div></div></section>"
     )

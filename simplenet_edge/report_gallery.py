@@ -17,7 +17,7 @@ from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation_results import Evaluation, ImageResult, printable
 from simplenet_edge.overlay import HEAT_BGR, outline, overlay
 from simplenet_edge.preprocess import preprocess, read_image
-from simplenet_edge.spec import Frames, Predictor, ScoreStatistics
+from simplenet_edge.spec import Frames, OperatingPoint, Predictor, ScoreStatistics
 
 __all__ = ["counted", "galleries", "html_text"]
 
@@ -50,7 +50,7 @@ def galleries(evaluation: Evaluation, predictor: Predictor, normal: ScoreStatist
             _typical_hits(lowest_defective)[:shown],
         ),
     ]
-    parts = [_heat_scale(evaluation.operating_point.threshold, normal.median)]
+    parts = [_heat_scale(evaluation.operating_point, normal.median)]
     for name, note, images in galleries:
         if images:
             figures = "\n".join(_views(image, evaluation, predictor, normal) for image in images)
@@ -74,8 +74,11 @@ def _views(image: ImageResult, evaluation: Evaluation, predictor: Predictor, nor
     """One image as a figure: the model frame, the heat over it, and the ground truth where there is one."""
     frame = preprocess(read_image(image.sample.path), evaluation.spec)
     anomaly_map = predictor.predict(frame[None]).map[0]
-    threshold = evaluation.operating_point.threshold
-    views = [("image", frame), ("heat", overlay(frame, anomaly_map, threshold, normal.median))]
+    point = evaluation.operating_point
+    heat = overlay(frame, anomaly_map, point.threshold, normal.median)
+    if point.pixel_threshold is not None:
+        heat = outline(heat, anomaly_map > point.pixel_threshold)
+    views = [("image", frame), ("heat", heat)]
     try:
         mask = read_sample_mask(image.sample, evaluation.spec) if image.sample.defect is not None else None
     except DataError:
@@ -87,19 +90,27 @@ def _views(image: ImageResult, evaluation: Evaluation, predictor: Predictor, nor
         f'<div><img src="{_data_uri(view)}" alt="{what}: {name}"><span>{what}</span></div>' for what, view in views
     )
     verdict = '<span class="verdict ng">NG</span>' if image.rejected else '<span class="verdict ok">OK</span>'
+    area = "" if image.marked_share is None else f"<span>marked {100 * image.marked_share:.2g}%</span>"
     return (
-        f'<figure><figcaption>{verdict}<b>{image.score:.4g}</b><span>{defect}</span><span class="name">{name}</span>'
-        f'</figcaption>\n<div class="views">{body}</div></figure>'
+        f"<figure><figcaption>{verdict}<b>{image.score:.4g}</b><span>{defect}</span>{area}"
+        f'<span class="name">{name}</span></figcaption>\n<div class="views">{body}</div></figure>'
     )
 
 
-def _heat_scale(threshold: float, normal_level: float) -> str:
+def _heat_scale(point: OperatingPoint, normal_level: float) -> str:
+    threshold = point.threshold
+    marks = ""
+    if point.pixel_threshold is not None:
+        marks = (
+            f" A line goes around the pixels above {point.pixel_threshold:.4g}, the pixel threshold; their share of "
+            "the frame stands beside the score."
+        )
     colours = [f"{red} {green} {blue}" for blue, green, red in HEAT_BGR]
     stops = ", ".join([f"rgb({colours[0]} / 0)", *(f"rgb({colour})" for colour in colours[1:])])
     return (
         '<section><h2>Images</h2>\n<p class="soft">All heat maps share one scale, fixed by the threshold: nothing is '
         "drawn up to the median score of good calibration images, dark red is as far above the threshold as that "
-        "median is below it. Maps are smoothed, so their peak is lower than the image's score.</p>\n"
+        f"median is below it. Maps are smoothed, so their peak is lower than the image's score.{marks}</p>\n"
         f'<p class="scale">{normal_level:.4g} <i style="background: linear-gradient(90deg, {stops})"></i> '
         f"{2 * threshold - normal_level:.4g} (threshold {threshold:.4g} in the middle)</p></section>"
     )

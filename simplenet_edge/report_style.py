@@ -23,6 +23,7 @@ p { margin: 4px 0 12px; max-width: 75ch; }
 .card strong { display: block; font-size: 1.75rem; line-height: 1.3; font-weight: 650; }
 .card small { display: block; line-height: 1.35; }
 .columns { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
+.columns.three { grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); }
 .panel { padding: 14px 16px; overflow-x: auto; }
 .panel h3 { font-size: 1rem; margin: 0 0 8px; }
 .warning { background: var(--warn); border-left: 4px solid var(--warn-line); padding: 10px 14px; border-radius: 6px; }

@@ -34,7 +34,7 @@ __all__ = [
 Frames = npt.NDArray[np.uint8]
 """Camera or model frames: uint8, `(H, W, 3)` or `(B, H, W, 3)`, BGR."""
 
-ResizeRule = Literal["stretch", "center-crop"]
+ResizeRule = Literal["stretch", "letterbox", "center-crop"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of RGB in [0, 1] that torchvision's ImageNet weights were trained with."""
@@ -61,8 +61,9 @@ class Predictor(Protocol):
 class InputSpec:
     """How a camera frame becomes a model frame.
 
-    `stretch` resizes to `(height, width)` whatever the aspect; `center-crop` scales the shorter side to `resize_to`
-    pixels and cuts `(height, width)` from the middle (what the paper does: 329, then 288x288).
+    `stretch` resizes to `(height, width)` whatever the aspect; `letterbox` scales by one factor until the image just
+    fits and repeats its edge pixels into the rest; `center-crop` scales the shorter side to `resize_to` pixels and
+    cuts `(height, width)` from the middle (what the paper does: 329, then 288x288).
     `mean` and `std` are of RGB in [0, 1] and are applied inside the graph.
     """
 
@@ -143,21 +144,26 @@ class SimpleNetConfig:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The threshold on the raw score and what is guaranteed of it.
+    """The thresholds on the raw score and the raw map, and what is guaranteed of them.
 
     A part is NG when `score > threshold`. When `guaranteed`, at most a share `alpha` of good parts is rejected, on
     average over calibration sets, as long as the line makes parts like the `n_calibration` good ones
-    (split-conformal; Vovk et al. 2005, Angelopoulos & Bates 2021).
+    (split-conformal; Vovk et al. 2005, Angelopoulos & Bates 2021). `pixel_threshold` marks regions: where
+    `map > pixel_threshold` a pixel counts as defective, and the same share of good parts at most has any such pixel.
+    None where the maps of the calibration images were not kept. It never decides about a part.
     """
 
     threshold: float
     alpha: float
     n_calibration: int
     guaranteed: bool
+    pixel_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold):  # nothing is larger than NaN: every part would pass
             raise ConfigError(f"the threshold must be a finite number, not {self.threshold}")
+        if self.pixel_threshold is not None and not math.isfinite(self.pixel_threshold):
+            raise ConfigError(f"the pixel threshold must be a finite number or null, not {self.pixel_threshold}")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,19 @@ import numpy.typing as npt
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.spec import OperatingPoint, ScoreStatistics
 
-__all__ = ["conformal_threshold", "guarantee_text", "guarantee_warning", "images_needed", "score_statistics"]
+__all__ = [
+    "calibration_share",
+    "conformal_threshold",
+    "false_reject_bound",
+    "guarantee_text",
+    "guarantee_warning",
+    "images_needed",
+    "pixel_threshold",
+    "score_statistics",
+]
+
+CONFIDENCE = 0.9
+"""How sure the bound on the false-reject rate of one given threshold is, unless told otherwise."""
 
 
 def conformal_threshold(scores: npt.NDArray[np.floating], alpha: float) -> OperatingPoint:
@@ -28,18 +40,56 @@ def conformal_threshold(scores: npt.NDArray[np.floating], alpha: float) -> Opera
 
     Raises ConfigError unless 0 < alpha < 1, DataError for no scores or scores that aren't finite.
     """
-    share = _exact_share(alpha)
     ordered = np.sort(_checked(scores))
     n = len(ordered)
-    k = math.ceil((n + 1) * (1 - share))
+    k = _rank(n, alpha)
     return OperatingPoint(
         threshold=float(ordered[min(k, n) - 1]), alpha=float(alpha), n_calibration=n, guaranteed=k <= n
     )
 
 
+def pixel_threshold(map_maxima: npt.NDArray[np.floating], alpha: float) -> float:
+    """The threshold that marks defective pixels, from the largest map value of each good calibration image `(n,)`.
+
+    A new good part has any pixel above it with probability at most `alpha`: `conformal_threshold` on the maxima, with
+    the same guarantee, and without one for as few images. Raises like it.
+    """
+    return conformal_threshold(map_maxima, alpha).threshold
+
+
 def images_needed(alpha: float) -> int:
     """The fewest calibration images with which `alpha` can be guaranteed: ceil(1 / alpha) - 1. Raises ConfigError."""
     return math.ceil(1 / _exact_share(alpha)) - 1
+
+
+def calibration_share(n_good: int, alpha: float, usual: float = 0.2, at_most: float = 0.5) -> float:
+    """The share of `n_good` images to calibrate on: `usual`, or what `alpha` takes where that is more.
+
+    Few images are the case for cross-conformal prediction, but its guarantee belongs to the vote of all K models of
+    the folds (Vovk 2015; Barber et al. 2021 give 2 alpha), and one model is deployed. Giving calibration more images is
+    sound: the share depends on counts only, never on scores. Where even `at_most` isn't enough, `usual` stays:
+    the images would be lost to training and win no guarantee. Raises ConfigError for an alpha outside (0, 1).
+    """
+    needed = images_needed(alpha)
+    if needed <= round(n_good * usual) or needed > n_good * at_most:
+        return usual
+    return needed / n_good
+
+
+def false_reject_bound(point: OperatingPoint, confidence: float = CONFIDENCE) -> float:
+    """What the false-reject rate of this very threshold stays under, with `confidence` over the calibration set.
+
+    `alpha` holds on average over calibration sets; a given one may be unlucky. The rate behind the k-th smallest of n
+    scores follows Beta(n + 1 - k, k) at worst (Vovk 2012), and this is that distribution's quantile. It holds for any
+    number of images, also for those too few for `alpha`.
+    """
+    n = point.n_calibration
+    above = n - min(_rank(n, point.alpha), n)  # calibration scores that may lie above the threshold
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        rate = (low + high) / 2
+        low, high = (rate, high) if _binomial_tail(n, above, rate) > 1 - confidence else (low, rate)
+    return high
 
 
 def guarantee_warning(point: OperatingPoint) -> str | None:
@@ -52,17 +102,17 @@ def guarantee_warning(point: OperatingPoint) -> str | None:
     return (
         f"No guarantee: at most {_percent(point.alpha)} false rejects takes {images_needed(point.alpha)} good "
         f"calibration images, there are {point.n_calibration}. The threshold is their largest score, which is good for "
-        f"{_percent(1 / (point.n_calibration + 1))} at best. Add {missing} more good images, or accept more false "
-        "rejects."
+        f"{_percent(1 / (point.n_calibration + 1))} on average at best, and {_bound_text(point)}. Add {missing} more "
+        "good images, or accept more false rejects."
     )
 
 
 def guarantee_text(point: OperatingPoint) -> str:
     """The guarantee of an operating point in words, or the warning that there is none."""
     return guarantee_warning(point) or (
-        f"At most {_percent(point.alpha)} of good parts are rejected, on average over calibration sets. The threshold "
-        f"comes from {point.n_calibration} good images that the model was not trained on; the guarantee holds as long "
-        "as the line makes parts like those."
+        f"At most {_percent(point.alpha)} of good parts are rejected, on average over calibration sets; for this set, "
+        f"{_bound_text(point)}. The threshold comes from {point.n_calibration} good images that the model was not "
+        "trained on; the guarantee holds as long as the line makes parts like those."
     )
 
 
@@ -87,6 +137,30 @@ def _checked(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     if bad := np.count_nonzero(~np.isfinite(values)):
         raise DataError(f"{bad} of {len(values)} calibration scores are not finite; the model is broken: train again")
     return values
+
+
+def _bound_text(point: OperatingPoint) -> str:
+    return f"at most {_percent(false_reject_bound(point))} with {CONFIDENCE:.0%} confidence"
+
+
+def _rank(n: int, alpha: float) -> int:
+    """Which of n ordered calibration scores is the threshold, from 1; n + 1 where none of them is high enough."""
+    return math.ceil((n + 1) * (1 - _exact_share(alpha)))
+
+
+def _binomial_tail(n: int, at_most: int, rate: float) -> float:
+    """The probability of at most so many hits in n draws; by logarithms, since the coefficients outgrow a float."""
+    if rate in (0, 1):
+        return float(rate == 0 or at_most == n)
+    logs = [
+        math.lgamma(n + 1)
+        - math.lgamma(i + 1)
+        - math.lgamma(n - i + 1)
+        + i * math.log(rate)
+        + (n - i) * math.log1p(-rate)
+        for i in range(at_most + 1)
+    ]
+    return math.fsum(math.exp(value) for value in logs)
 
 
 def _exact_share(alpha: float) -> Fraction:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_curve
 
-from simplenet_edge.charts import roc_svg, score_histogram_svg
+from simplenet_edge.charts import roc_svg, score_histogram_svg, trade_off_svg
 
 scores = st.lists(st.floats(-1e3, 1e3, width=32), max_size=40)
 
@@ -35,6 +37,7 @@ def threshold_x(svg: str) -> float:
 
 
 @given(scores, scores, st.floats(-1e3, 1e3, width=32))
+@settings(deadline=None)
 def test_every_image_is_in_a_bar_on_its_side_of_the_threshold(
     good: list[float], defective: list[float], threshold: float
 ) -> None:
@@ -71,3 +74,35 @@ def test_the_roc_curve_passes_through_the_operating_point() -> None:
     assert (float(point.attrib["cx"]), float(point.attrib["cy"])) == points[2]
     assert points == sorted(points, key=lambda p: (p[0], -p[1]))
     assert (points[0][1] - points[1][1]) == pytest.approx((points[0][1] - points[3][1]) / 2)
+
+
+@given(scores.filter(len), scores.filter(len), st.floats(-1e3, 1e3, width=32), st.floats(0.0005, 0.6))
+@settings(max_examples=60, deadline=None)
+def test_the_trade_off_is_steps_through_the_operating_point(
+    good: list[float], defective: list[float], threshold: float, alpha: float
+) -> None:
+    """Whatever the threshold, a curve of steps between scores passes through what it gives, left to right, upwards."""
+    labels = np.repeat([False, True], [len(good), len(defective)])
+    false_rejects, hits, _ = roc_curve(labels, np.array([*good, *defective]), drop_intermediate=False)
+    at = (np.mean(np.array(good) > threshold), np.mean(np.array(defective) > threshold))
+    root = ElementTree.fromstring(trade_off_svg(false_rejects, hits, at, alpha, len(good)))
+    (curve,), (point,) = root.iter("polyline"), root.iter("circle")
+    corners = [tuple(map(float, pair.split(","))) for pair in curve.attrib["points"].split()]
+    assert (float(point.attrib["cx"]), float(point.attrib["cy"])) in corners
+    assert all(a == c or b == d for (a, b), (c, d) in itertools.pairwise(corners))
+    assert [x for x, _ in corners] == sorted(x for x, _ in corners)
+    assert [y for _, y in corners] == sorted((y for _, y in corners), reverse=True)
+    assert all(0 <= x <= 420 and 0 <= y <= 290 for x, y in corners)
+    assert 46 <= threshold_x(ElementTree.tostring(root, encoding="unicode")) <= 400
+
+
+def test_one_decade_of_false_rejects_is_as_wide_as_the_next() -> None:
+    rates = np.array([0.0, 0.001, 0.01, 0.1, 1.0])
+    svg = trade_off_svg(rates, np.array([0.2, 0.4, 0.6, 0.8, 1.0]), (0.01, 0.6), 0.01, 5000)
+    root = ElementTree.fromstring(svg)
+    (curve,) = root.iter("polyline")
+    places = sorted({float(pair.split(",")[0]) for pair in curve.attrib["points"].split()})
+    gaps = np.diff(places[1:])
+    assert gaps == pytest.approx([gaps[0]] * 3, abs=0.11)
+    assert threshold_x(svg) == pytest.approx(places[2], abs=0.1)
+    assert all(f">{text}<" in svg for text in ("0", "0.1%", "1%", "10%", "100%"))

@@ -65,6 +65,16 @@ def strict_json(evaluation: Evaluation) -> Any:
     return json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
 
 
+def test_the_pixel_threshold_measures_the_area_and_decides_nothing(samples: list[Sample]) -> None:
+    point = OperatingPoint(100.0, 0.05, 40, guaranteed=True, pixel_threshold=89.5)
+    marked, plain = (evaluate(Brightness(), samples, SPEC, p) for p in (point, POINT))
+    block = 6 * 6 / (32 * 40)
+    assert [image.marked_share for image in marked.images] == [block if i.score > 89.5 else 0 for i in marked.images]
+    assert [image.rejected for image in marked.images] == [image.rejected for image in plain.images]
+    assert marked.metrics == plain.metrics
+    assert {image.marked_share for image in plain.images} == {None}
+
+
 def test_rows_verdicts_and_figures_are_what_the_images_say(samples: list[Sample]) -> None:
     evaluation = evaluate(Brightness(), samples, SPEC, POINT)
     assert [image.sample for image in evaluation.images] == samples
@@ -222,8 +232,14 @@ def test_the_file_is_strict_json_and_replaces_the_old_one(samples: list[Sample],
         path = write_evaluation(folder, evaluation)
     assert [file.name for file in folder.iterdir()] == ["evaluation.json"]
     values = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"found {name}"))
-    assert values["images"][0] == {"path": "good/?.png", "defect": None, "score": 30.0, "verdict": "OK"}
-    assert values["images"][-1] == {"path": "scratch/01.png", "defect": "scratch", "score": 220.0, "verdict": "NG"}
+    assert values["images"][0] == {
+        "path": "good/?.png",
+        "defect": None,
+        "score": 30.0,
+        "verdict": "OK",
+        "marked_share": None,
+    }
+    assert values["images"][-1]["verdict"] == "NG"
     assert values["operating_point"]["threshold"] == 100.0
     assert values["input"]["height"] == 32
     assert values["classes"][1]["aupro"] is None

@@ -275,7 +275,12 @@ def test_a_mask_is_where_any_channel_is_not_zero(data: bytes, tmp_path: Path) ->
 
 # --- geometry
 
-SPECS = [InputSpec(48, 32), InputSpec(32, 32, "center-crop", 40), InputSpec(24, 40, "center-crop", 40)]
+SPECS = [
+    InputSpec(48, 32),
+    InputSpec(32, 32, "center-crop", 40),
+    InputSpec(24, 40, "center-crop", 40),
+    InputSpec(48, 32, "letterbox"),
+]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -293,6 +298,14 @@ def test_frames_and_masks_have_the_model_size(spec: InputSpec, height: int, widt
     assert mask.all()
 
 
+def letterbox_window(image_hw: tuple[int, int], spec: InputSpec) -> tuple[slice, slice]:
+    """Where the image itself lies in its frame."""
+    scale = min(new / old for new, old in zip(spec.size_hw, image_hw, strict=True))
+    sides = [(max(round(old * scale), 1), new) for old, new in zip(image_hw, spec.size_hw, strict=True)]
+    rows, columns = (slice((new - side) // 2, (new - side) // 2 + side) for side, new in sides)
+    return rows, columns
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @given(size_hw=st.tuples(*[st.integers(20, 120)] * 2), box=st.tuples(*[st.floats(0, 1)] * 4))
 @settings(max_examples=100, deadline=None)
@@ -306,8 +319,14 @@ def test_a_mask_goes_where_its_pixels_go(
     mask[top:bottom, left:right] = True
     frame = preprocess(np.repeat(mask[:, :, None].astype(np.uint8) * 255, 3, axis=2), spec)[:, :, 0]
     moved = preprocess_mask(mask, spec).astype(np.uint8)
-    new_hw = spec.size_hw if spec.resize_to is None else [side * spec.resize_to / min(size_hw) for side in size_hw]
-    border = math.ceil(max(new / old for new, old in zip(new_hw, size_hw, strict=True)))
+    scales = [new / old for new, old in zip(spec.size_hw, size_hw, strict=True)]
+    if spec.resize == "letterbox":
+        scales = [min(scales)]
+        window = letterbox_window(size_hw, spec)
+        frame, moved = frame[window], moved[window]
+    elif spec.resize_to is not None:
+        scales = [spec.resize_to / min(size_hw)]
+    border = math.ceil(max(scales))
     kernel = np.ones((2 * border + 1, 2 * border + 1), np.uint8)
     inside = cv2.erode(moved, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     outside = cv2.dilate(moved, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
@@ -327,6 +346,34 @@ def test_center_crop_cuts_from_the_middle() -> None:
     image[:, 56:] = 50
     image[:4], image[36:] = 50, 50
     assert np.all(preprocess(image, InputSpec(32, 32, "center-crop", 40)) == 0)
+
+
+@given(height=st.integers(1, 200), width=st.integers(1, 200))
+@settings(max_examples=100, deadline=None)
+def test_letterbox_keeps_the_aspect_and_loses_nothing(height: int, width: int) -> None:
+    """A ramp to the right and one downwards: their slopes are equal, their ends are there, bars repeat the edge."""
+    spec = InputSpec(48, 64, "letterbox")
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, :, 0], image[:, :, 1] = np.arange(width), np.arange(height)[:, None]
+    frame = preprocess(image, spec).astype(int)
+    rows, columns = letterbox_window((height, width), spec)
+    part = frame[rows, columns]
+    new_hw = part.shape[:2]
+    assert any(new == side for new, side in zip(new_hw, spec.size_hw, strict=True))
+    for axis, (channel, side, new) in enumerate(zip((1, 0), (height, width), new_hw, strict=True)):
+        ramp = np.moveaxis(part[:, :, channel], axis, 0)[:, 0]
+        expected = np.clip((np.arange(new) + 0.5) * side / new - 0.5, 0, side - 1)
+        assert np.abs(ramp - expected).max() <= 1
+    around = [(rows.start, 48 - rows.stop), (columns.start, 64 - columns.stop)]
+    assert np.array_equal(frame, np.pad(part, [*around, (0, 0)], mode="edge"))
+    mask = preprocess_mask(image[:, :, 0] * 2 > width, spec)
+    assert np.array_equal(mask, np.pad(mask[rows, columns], around, mode="edge"))
+
+
+def test_letterbox_takes_any_strip() -> None:
+    frame = preprocess(np.full((2, 60_000, 3), 9, np.uint8), InputSpec(288, 288, "letterbox"))
+    assert frame.shape == (288, 288, 3)
+    assert np.all(frame == 9)
 
 
 def test_a_frame_of_the_right_size_is_left_alone(picture: np.ndarray) -> None:

@@ -175,8 +175,8 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kept", "words"),
     [
-        (slice(0, 22), "A ROC curve needs good and defective images"),  # good ones only
-        (slice(22, None), "A ROC curve needs good and defective images"),  # defective ones only
+        (slice(0, 22), "This curve needs good and defective images"),  # good ones only
+        (slice(22, None), "This curve needs good and defective images"),  # defective ones only
         (slice(0, 1), "1 test image: 1 good"),  # a single image, rejected
     ],
 )
@@ -193,6 +193,23 @@ def test_a_missing_guarantee_is_a_warning(samples: list[Sample], tmp_path: Path)
     html = report(tmp_path / "a.html", evaluation_of(samples, OperatingPoint(100.0, 0.01, 40, guaranteed=False)))
     assert '<p class="warning">No guarantee: at most 1% false rejects takes 99 good' in html
     assert 'class="warning"' not in report(tmp_path / "b.html", evaluation_of(samples))
+
+
+def test_marked_pixels_are_outlined_and_counted(samples: list[Sample], tmp_path: Path) -> None:
+    point = OperatingPoint(100.0, 0.05, 40, guaranteed=True, pixel_threshold=100.0)
+    evaluation = evaluation_of(samples, point)
+    n_good = sum(bool(image.marked_share) for image in evaluation.images if image.sample.defect is None)
+    n_defective = sum(bool(image.marked_share) for image in evaluation.images if image.sample.defect is not None)
+    assert (n_good, n_defective) == (evaluation.verdicts.good_rejected, evaluation.verdicts.defective_rejected)
+    with_marks, without = report(tmp_path / "a.html", evaluation), report(tmp_path / "b.html", evaluation_of(samples))
+    text = Page(with_marks).text
+    assert f"{n_good} of {evaluation.verdicts.n_good} good parts have one" in text
+    assert "the pixels above 100, the pixel threshold" in text
+    areas = {image.marked_share for image in evaluation.images if image.rejected}
+    assert areas
+    assert all(f"marked {100 * area:.2g}%" in text for area in areas if area)
+    assert "marked" not in Page(without).text
+    assert Page(with_marks).sources != Page(without).sources  # the line is drawn
 
 
 def test_corrupt_files_are_listed(samples: list[Sample], tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ positive_rgb = st.tuples(*[st.floats(1e-3, 10)] * 3)
     [
         ({"height": 7, "width": 64}, "within 8..8192"),
         ({"height": 64, "width": 8193}, "within 8..8192"),
-        ({"height": 64, "width": 64, "resize": "letterbox"}, "one of stretch, center-crop, not 'letterbox'"),
+        ({"height": 64, "width": 64, "resize": "fit"}, "one of stretch, letterbox, center-crop, not 'fit'"),
         ({"height": 64, "width": 64, "resize": "center-crop"}, "needs resize_to"),
         ({"height": 64, "width": 96, "resize": "center-crop", "resize_to": 95}, "at least 96; it is 95"),
         ({"height": 64, "width": 64, "resize_to": 80}, "goes with resize='center-crop' only"),
+        ({"height": 64, "width": 64, "resize": "letterbox", "resize_to": 80}, "goes with resize='center-crop' only"),
         ({"height": 64, "width": 64, "std": (0.2, 0.0, 0.2)}, "std must be positive"),
     ],
 )
@@ -67,6 +68,17 @@ def test_a_model_that_cannot_work_is_refused(options: dict[str, Any], message: s
 @pytest.mark.parametrize("options", [{"projection_layers": 0}, {"discriminator_hidden": None}, {"smoothing_sigma": 0}])
 def test_a_model_may_leave_parts_out(options: dict[str, Any]) -> None:
     assert SimpleNetConfig("resnet18", LAYERS, **options).layers == LAYERS
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -math.inf])
+def test_a_pixel_threshold_that_would_mark_nothing_is_refused(threshold: float) -> None:
+    with pytest.raises(ConfigError, match="pixel threshold must be a finite number"):
+        OperatingPoint(0.5, alpha=0.05, n_calibration=40, guaranteed=True, pixel_threshold=threshold)
+
+
+def test_an_operating_point_written_without_a_pixel_threshold_is_still_read() -> None:
+    values = {"threshold": 0.5, "alpha": 0.05, "n_calibration": 40, "guaranteed": True}
+    assert from_dict(OperatingPoint, values).pixel_threshold is None
 
 
 @pytest.mark.parametrize("threshold", [math.nan, math.inf, -math.inf])

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from simplenet_edge import __version__
-from simplenet_edge.cli import device, workstation
+from simplenet_edge.cli import device, protocol, workstation
 from simplenet_edge.errors import SimpleNetEdgeError
 
 __all__ = ["app", "main"]
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (workstation, device):
+for module in (workstation, protocol, device):
     for command in module.COMMANDS:
         app.command()(command)
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from simplenet_edge.cli.console import note, print_json, print_table, progress_bars, warn
-from simplenet_edge.cli.options import EngineOption, JsonOption, PrecisionOption, ThreadsOption, parse_ints, parse_size
+from simplenet_edge.cli.options import (
+    EngineOption,
+    JsonOption,
+    PrecisionOption,
+    ThreadsOption,
+    parse_camera,
+    parse_ints,
+)
 from simplenet_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -137,7 +144,12 @@ def benchmark(
     threads: ThreadsOption = None,
     batch: Annotated[str, typer.Option("--batch", help="Batch sizes with commas between.")] = "1",
     duration: Annotated[float, typer.Option("--duration", help="Seconds for each figure.")] = 5.0,
-    camera: Annotated[str, typer.Option("--camera", help="Camera frame, HEIGHTxWIDTH.")] = "1080x1920",
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            "--camera", help="Camera frame, WIDTHxHEIGHT; 1920x1080, or what the bundle takes, when left out."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure FPS and latency: the engine alone, and from a camera frame to the verdict."""
@@ -146,8 +158,10 @@ def benchmark(
     from simplenet_edge.runtime.benchmark import BenchmarkConfig
     from simplenet_edge.runtime.benchmark import benchmark as measure
 
-    config = BenchmarkConfig(parse_ints(batch), duration, camera_hw=parse_size(camera))
-    with open_engine(Bundle(bundle), engine, precision, threads) as opened:
+    opened_bundle = Bundle(bundle)
+    camera_hw = parse_camera(camera) if camera else opened_bundle.manifest.frame_hw or (1080, 1920)
+    config = BenchmarkConfig(parse_ints(batch), duration, camera_hw=camera_hw)
+    with open_engine(opened_bundle, engine, precision, threads) as opened:
         result = measure(opened, config)
     if as_json:
         print_json(result.to_dict())

@@ -12,7 +12,7 @@ from simplenet_edge.errors import ConfigError
 if TYPE_CHECKING:
     from simplenet_edge.data import Dataset
 
-__all__ = ["dataset_from", "parse_ints", "parse_layers", "parse_size"]
+__all__ = ["dataset_from", "parse_camera", "parse_ints", "parse_layers", "parse_seconds", "parse_size"]
 
 DataOption = Annotated[
     Path | None,
@@ -78,6 +78,27 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(parts) in (1, 2) and all(part.isdecimal() for part in parts):
         return int(parts[0]), int(parts[-1])
     raise ConfigError(f"expected a size such as 256 or 256x320 (height x width, pixels), found {text!r}")
+
+
+def parse_seconds(text: str) -> float:
+    """`90`, `90s` or `2m` as seconds. Raises ConfigError."""
+    unit = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
+    number = text[:-1] if unit else text
+    try:
+        seconds = float(number) * (unit or 1.0)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"expected a time such as 90s or 2m, found {text!r}")
+    return seconds
+
+
+def parse_camera(text: str) -> tuple[int, int]:
+    """`1920x1080`, as cameras are named (width first), as (height, width). Raises ConfigError."""
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
+        return int(parts[1]), int(parts[0])
+    raise ConfigError(f"expected a camera frame such as 1920x1080 (width x height, pixels), found {text!r}")
 
 
 def parse_layers(text: str) -> tuple[str, ...]:

@@ -21,8 +21,25 @@ from simplenet_edge.cli.options import (
     OverwriteOption,
     PrecisionOption,
     dataset_from,
-    parse_layers,
-    parse_size,
+    parse_camera,
+)
+from simplenet_edge.cli.recipes import (
+    AlphaOption,
+    AugmentOption,
+    BackboneOption,
+    BudgetOption,
+    DeviceOption,
+    LayersOption,
+    MetaEpochsOption,
+    NoiseOption,
+    RandomWeightsOption,
+    RecipeOption,
+    ResizeOption,
+    ResizeToOption,
+    RotateOption,
+    SizeOption,
+    WeightsOption,
+    prepared,
 )
 from simplenet_edge.errors import ConfigError
 
@@ -39,75 +56,50 @@ def train(
     good: GoodOption = None,
     csv: CsvOption = None,
     category: CategoryOption = None,
-    backbone: Annotated[str, typer.Option(help="Any torchvision classifier.")] = "wide_resnet50_2",
-    layers: Annotated[
-        str | None,
-        typer.Option(help="Module paths with commas between, e.g. layer2,layer3 or features.6."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="State dict of the backbone; torchvision's ImageNet weights when left out."),
-    ] = None,
-    random_weights: Annotated[
-        bool, typer.Option(help="A random backbone from --seed: works without a network, finds less.")
-    ] = False,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Model input: 256, or HEIGHTxWIDTH in pixels."),
-    ] = None,
-    resize_to: Annotated[
-        int | None,
-        typer.Option(help="Scale the shorter side to this and cut the middle, instead of stretching."),
-    ] = None,
-    recipe: Annotated[
-        str, typer.Option(help="default, or paper: raw features, noise 0.015, 40 x 4 epochs.")
-    ] = "default",
-    alpha: Annotated[float, typer.Option(help="Share of good parts that may be rejected, guaranteed.")] = 0.01,
-    meta_epochs: Annotated[
-        int | None,
-        typer.Option(help="Meta-epochs of 4 epochs each."),
-    ] = None,
-    noise_std: Annotated[
-        float | None,
-        typer.Option(help="Noise in units of the features' spread."),
-    ] = None,
+    backbone: BackboneOption = "wide_resnet50_2",
+    layers: LayersOption = None,
+    weights: WeightsOption = None,
+    random_weights: RandomWeightsOption = False,
+    size: SizeOption = None,
+    resize: ResizeOption = None,
+    resize_to: ResizeToOption = None,
+    recipe: RecipeOption = "default",
+    alpha: AlphaOption = 0.01,
+    meta_epochs: MetaEpochsOption = None,
+    noise_std: NoiseOption = None,
+    augment: AugmentOption = 0,
+    rotate: RotateOption = 0.0,
+    budget: BudgetOption = None,
     seed: Annotated[int, typer.Option(help="Seed of split, networks, noise and order.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --output.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on images of good parts."""
-    import torch
-
-    from simplenet_edge.model.build import build_simplenet
     from simplenet_edge.threshold import guarantee_warning
-    from simplenet_edge.training import TrainConfig, paper_recipe
     from simplenet_edge.training import train as run_training
 
-    if recipe not in ("default", "paper"):
-        raise ConfigError(f"recipe must be default or paper, not {recipe!r}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is usable here; leave --device out to train on the CPU")
     dataset = dataset_from(data, good, None, None, csv, category)
-    model = build_simplenet(
-        backbone,
-        layers=parse_layers(layers) if layers else None,
+    network, config = prepared(
+        seed,
+        backbone=backbone,
+        layers=layers,
         weights=weights,
         random_weights=random_weights,
-        size_hw=parse_size(size) if size else None,
+        size=size,
+        resize=resize,
         resize_to=resize_to,
-        standardize=recipe != "paper",
-        seed=seed,
+        recipe=recipe,
+        alpha=alpha,
+        meta_epochs=meta_epochs,
+        noise_std=noise_std,
+        augment=augment,
+        rotate=rotate,
+        budget=budget,
+        device=device,
     )
-    config = TrainConfig(alpha=alpha, seed=seed)
-    if recipe == "paper":
-        config = paper_recipe(config, model.grid_hw)
-    if meta_epochs is not None:
-        config = dataclasses.replace(config, meta_epochs=meta_epochs)
-    if noise_std is not None:
-        config = dataclasses.replace(config, noise_std=noise_std)
     with progress_bars() as bars:
-        run = run_training(model.to(device), dataset.train, config, output, resume=resume, progress=bars.report)
+        run = run_training(network, dataset.train, config, output, resume=resume, progress=bars.report)
     warn(guarantee_warning(run.operating_point))
     for corrupt in run.record["corrupt"]:
         warn(f"left out: {corrupt}")
@@ -206,11 +198,33 @@ def export(
         str | None,
         typer.Option(help="Name in the manifest; the run's folder name when left out."),
     ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Add an FP16 graph, compared with FP32.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Add an INT8 graph, calibrated and compared with FP32.")] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="Good parts, not trained on, for ranges and thresholds of --fp16 and --int8; the run's own when left "
+            "out.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Dataset with labelled test images, on which --fp16 and --int8 are compared."),
+    ] = None,
+    frame: Annotated[
+        str | None,
+        typer.Option(
+            "--frame",
+            help="Camera frame, WIDTHxHEIGHT such as 1920x1080: the graph resizes it itself, for GPU engines.",
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print what was folded and what it costs.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fold a trained model into one ONNX graph, prove it equal, and write the bundle."""
+    """Fold a trained model into one ONNX graph, prove it equal, and write the bundle; FP16 and INT8 beside it."""
+    from simplenet_edge.data import load_dataset
     from simplenet_edge.export.exporter import export_bundle
     from simplenet_edge.training_run import TrainingRun
 
@@ -218,17 +232,46 @@ def export(
     path = output or run.with_name(f"{run.name}.bundle")
     if explain:
         print_explanation(trained.model)
-    bundle = export_bundle(trained, path, name=name, overwrite=overwrite, progress=note)
+    precisions = [precision for precision, wanted in (("fp16", fp16), ("int8", int8)) if wanted]
+    if not precisions and (calibration or data):
+        raise ConfigError("--calibration and --data go with --fp16 or --int8; pass one of them")
+    bundle = export_bundle(
+        trained,
+        path,
+        name=name,
+        frame_hw=parse_camera(frame) if frame else None,
+        precisions=precisions,
+        calibration=calibration,
+        labelled=load_dataset(data) if data else None,
+        overwrite=overwrite,
+        progress=note,
+    )
     parity = bundle.record().parity
+    others = {precision: bundle.record(precision).parity for precision in precisions}
+    for warning in dict.fromkeys(warning for record in others.values() for warning in record["warnings"]):
+        warn(warning)
     if as_json:
-        print_json({"bundle": str(path), "id": bundle.id, "parity": parity})
+        print_json({"bundle": str(path), "id": bundle.id, "parity": parity, "precisions": others})
         return
     rows: list[tuple[str, ...]] = [
         (key, f"{parity[key]['score_max']:.1e}", f"{parity[key]['map_max']:.1e}", str(parity[key]["verdict_flips"]))
         for key in ("folded", "onnx")
     ]
     print_table("Parity with the trained model", ("", "score, max", "map, max", "verdict flips"), rows)
+    print_precisions(others)
     note(f"bundle: {path} ({bundle.id})")
+
+
+def print_precisions(records: dict[str, dict[str, Any]]) -> None:
+    """Each precision beside FP32, as the gate measured it."""
+    from simplenet_edge.export.gate import GateResult
+
+    for precision, record in records.items():
+        print_table(f"{precision} beside fp32", ("", "fp32", precision), GateResult(**record["gate"]).rows())
+        if layers := record.get("layers_in_float"):
+            note(f"{precision}: in float, to pass: {', '.join(layers)}")
+        for node, reason in record["kept_float"].items():
+            note(f"{precision}: {node} is in float32, {reason}")
 
 
 def print_explanation(model: SimpleNet) -> None:
@@ -241,9 +284,16 @@ def print_explanation(model: SimpleNet) -> None:
         for i, layer in enumerate(model.config.layers)
     ]
     before = as_written_cost(model)
-    written = f"{before.macs / 1e6:.1f} / {before.bytes / 1e6:.1f}"
-    title = f"Head, million multiply-adds / MB moved a frame; as written: {written}"
-    print_table(title, ("layer", *costs, "chosen"), rows)
+    after = [costs[form][i] for i, form in enumerate(chosen)]
+    print_table("Head: million multiply-adds / MB moved, a frame", ("layer", *costs, "chosen"), rows)
+    print_table(
+        "In all",
+        ("", "million multiply-adds", "MB moved"),
+        [
+            ("as written", f"{before.macs / 1e6:.1f}", f"{before.bytes / 1e6:.1f}"),
+            ("folded", f"{sum(c.macs for c in after) / 1e6:.1f}", f"{sum(c.bytes for c in after) / 1e6:.1f}"),
+        ],
+    )
 
 
 def demo(

@@ -10,7 +10,7 @@ from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.backbone import Backbone, load_imagenet_weights, load_weights_file
 from simplenet_edge.model.defaults import backbone_defaults
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.spec import InputSpec, SimpleNetConfig
+from simplenet_edge.spec import InputSpec, ResizeRule, SimpleNetConfig
 
 __all__ = ["build_simplenet"]
 
@@ -22,6 +22,7 @@ def build_simplenet(
     weights: Path | None = None,
     random_weights: bool = False,
     size_hw: tuple[int, int] | None = None,
+    resize: ResizeRule | None = None,
     resize_to: int | None = None,
     standardize: bool = True,
     seed: int = 0,
@@ -29,15 +30,18 @@ def build_simplenet(
     """An untrained SimpleNet on a pretrained backbone.
 
     The backbone's weights come from the file `weights`, with `random_weights` from `seed`, otherwise from torchvision.
-    `resize_to` scales the shorter side of an image to that many pixels and cuts the middle; without it images are
-    stretched to `size_hw`. Raises ConfigError for choices that don't go together, WeightsError for weights that
-    aren't there or don't fit.
+    `resize` is a rule of `InputSpec`; left out, it is `center-crop` where `resize_to` is given and `stretch` otherwise.
+    `center-crop` without `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices
+    that don't go together, WeightsError for weights that aren't there or don't fit.
     """
     if weights is not None and random_weights:
         raise ConfigError("a weights file and random weights exclude each other; choose one")
     defaults = backbone_defaults(backbone, layers)
     height, width = size_hw or (defaults.input_side, defaults.input_side)
-    spec = InputSpec(height, width, "stretch" if resize_to is None else "center-crop", resize_to)
+    rule = resize or ("stretch" if resize_to is None else "center-crop")
+    if rule == "center-crop" and resize_to is None:
+        resize_to = round(max(height, width) * 8 / 7)
+    spec = InputSpec(height, width, rule, resize_to)
     config = SimpleNetConfig(
         backbone,
         layers or defaults.layers,

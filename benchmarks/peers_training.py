@@ -1,0 +1,190 @@
+"""Train anomalib's PatchCore and SuperSimpleNet beside SimpleNet Edge: same images, resolution, backbone and figures.
+
+Anomalib's own model code runs (`anomalib.models.image.*.torch_model`), driven by plain loops that do what its Lightning
+modules do; the figures are `simplenet_edge.evaluation`'s for all. It has its own environment:
+
+    python -m venv anomalib-env && anomalib-env/bin/pip install anomalib==2.7.0 -e '.[train]'
+    OMP_NUM_THREADS=2 anomalib-env/bin/python benchmarks/peers_training.py --data ../shared/data/magnetic_tile \\
+        --weights ../shared/weights/mobilenet_v2_imagenet.pth
+
+Each method's row goes into the JSON as soon as it is done; `--only` runs one of them and keeps the other rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+from anomalib.models.image.supersimplenet.loss import SSNLoss
+from anomalib.models.image.supersimplenet.torch_model import SupersimplenetModel
+from torch import nn
+
+from simplenet_edge.data import Dataset, Split, load_dataset, read_frames, split_good
+from simplenet_edge.evaluation import evaluate
+from simplenet_edge.model.build import build_simplenet
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.runtime.machine import cpu_model, installed_version
+from simplenet_edge.spec import Frames, Prediction, Predictor
+from simplenet_edge.threshold import conformal_threshold
+from simplenet_edge.training import TrainConfig, train
+from simplenet_edge.training_run import write_json
+
+BACKBONE = "mobilenet_v2"
+ALPHA = 0.01
+BATCH_IMAGES = 8
+
+
+class Peer:
+    """An anomalib model as a predictor: frames uint8 `(B, H, W, 3)` BGR in, its score and map out."""
+
+    def __init__(self, model: nn.Module, reference: SimpleNet) -> None:
+        self.model = model
+        self.reference = reference
+
+    @torch.inference_mode()
+    def predict(self, frames: Frames) -> Prediction:
+        """Scores `(B,)` and maps `(B, H, W)` of frames uint8 `(B, H, W, 3)`."""
+        result = self.model.eval()(self.reference.normalize(torch.from_numpy(frames)))
+        score = result.pred_score.reshape(-1).float().numpy()
+        return Prediction(score, result.anomaly_map[:, 0].float().numpy())
+
+
+def pretrained_backbone(weights: Path, reference: SimpleNet) -> nn.Module:
+    """torchvision's network with the weights, proven to give the features that SimpleNet Edge sees, and not others."""
+    network = torchvision.models.get_model(BACKBONE)
+    untrained = PatchcoreModel(reference.config.layers, network).feature_extractor
+    image = torch.rand(1, 3, *reference.input_spec.size_hw, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = untrained(image)
+    network.load_state_dict(torch.load(weights, weights_only=True), strict=True)
+    with torch.inference_mode():
+        after = PatchcoreModel(reference.config.layers, network).feature_extractor(image)
+        expected = reference.backbone(image)
+    for layer, feature in zip(reference.config.layers, expected, strict=True):
+        torch.testing.assert_close(after[layer], feature, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(before[layer], feature, rtol=1e-1, atol=1e-1), f"{layer}: still random"
+    return network
+
+
+def train_patchcore(frames: Frames, reference: SimpleNet, network: nn.Module, coreset: float) -> tuple[Peer, str]:
+    """All embeddings, then anomalib's greedy coreset of that share."""
+    model = PatchcoreModel(reference.config.layers, network)
+    with torch.inference_mode():
+        for start in range(0, len(frames), BATCH_IMAGES):
+            batch = torch.from_numpy(frames[start : start + BATCH_IMAGES])
+            model.train().feature_extractor.eval()
+            model(reference.normalize(batch))
+        model.subsample_embedding(coreset)
+    return Peer(model, reference), f"coreset {coreset:.1%}, {len(model.memory_bank)} patches in memory"
+
+
+def train_supersimplenet(frames: Frames, reference: SimpleNet, network: nn.Module, minutes: float) -> tuple[Peer, str]:
+    """Optimiser, rates and schedule of anomalib's Lightning module, over `minutes` of CPU time, not 300 epochs."""
+    model, loss_of = SupersimplenetModel(backbone=network, layers=list(reference.config.layers)), SSNLoss()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": model.adaptor.parameters(), "lr": 1e-4},
+            {"params": model.segdec.parameters(), "lr": 2e-4, "weight_decay": 1e-5},
+        ]
+    )
+    rates = [group["lr"] for group in optimizer.param_groups]
+    rng, started, images, done = np.random.default_rng(0), time.process_time(), 0, 0.0
+    model.train()
+    while done < 1:
+        batch = torch.from_numpy(frames[np.sort(rng.choice(len(frames), BATCH_IMAGES, replace=False))])
+        anomaly_map, score, masks, labels = model(reference.normalize(batch), labels=torch.zeros(len(batch)))
+        loss = loss_of(pred_map=anomaly_map, pred_score=score, target_mask=masks, target_label=labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        images += len(batch)
+        done = (time.process_time() - started) / (60 * minutes)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 if done < 0.8 else 0.4 if done < 0.9 else 0.16)
+    epochs = images / len(frames)
+    return Peer(model, reference), f"{minutes:g} minutes of CPU time, {epochs:.1f} epochs (the default is 300)"
+
+
+def measure(predictor: Predictor, dataset: Dataset, split: Split, reference: SimpleNet) -> dict[str, Any]:
+    """The project's own figures; the threshold comes from the same calibration images for all."""
+    spec = reference.input_spec
+    good = [float(predictor.predict(frame[None]).score[0]) for _, frame in read_frames(split.calibration, spec)]
+    started = time.perf_counter()
+    result = evaluate(predictor, dataset.test, spec, conformal_threshold(np.array(good), ALPHA))
+    return {
+        "image_auroc": result.metrics.image_auroc,
+        "pixel_auroc": result.metrics.pixel_auroc,
+        "aupro": result.metrics.aupro,
+        "recall": result.verdicts.recall,
+        "false_reject_rate": result.verdicts.false_reject_rate,
+        "seconds_a_test_image": (time.perf_counter() - started) / len(result.images),
+    }
+
+
+def main() -> None:
+    """Train, measure and write one method after the other."""
+    options = parsed_options()
+    dataset = load_dataset(options.data)
+    reference = build_simplenet(BACKBONE, weights=options.weights, size_hw=(256, 256))
+    split = split_good(dataset.train, TrainConfig().calibration_share, seed=0)
+    network = pretrained_backbone(options.weights, reference)
+    frames = np.stack([frame for _, frame in read_frames(split.train[: options.images], reference.input_spec)])
+
+    def ours() -> tuple[Predictor, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            run = train(reference, dataset.train, TrainConfig(alpha=ALPHA), Path(folder) / "run")
+        seconds = run.record["seconds"]
+        return run.model, f"of these {seconds['extraction']:.1f} s extraction, {seconds['training']:.1f} s training"
+
+    methods: dict[str, Callable[[], tuple[Predictor, str]]] = {
+        "patchcore": lambda: train_patchcore(frames, reference, network, options.coreset),
+        "supersimplenet": lambda: train_supersimplenet(frames, reference, network, options.minutes),
+        "simplenet_edge": ours,
+    }
+    result: dict[str, Any] = {"methods": {}}
+    if options.output.is_file():
+        result = json.loads(options.output.read_text(encoding="utf-8"))
+    result["data"] = {"name": dataset.name, "train": len(frames), "test": len(dataset.test), "input": [256, 256]}
+    result["backbone"] = {"name": BACKBONE, "layers": list(reference.config.layers), "weights": options.weights.name}
+    result["versions"] = {name: installed_version(name) for name in ("anomalib", "torch", "torchvision", "timm")}
+    for name in options.only or methods:
+        torch.manual_seed(0)
+        started, cpu_started = time.perf_counter(), time.process_time()
+        predictor, note = methods[name]()
+        row = {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - cpu_started,
+            "threads": torch.get_num_threads(),
+            "load": os.getloadavg()[0],  # other work on the machine makes `seconds` longer, hardly `cpu_seconds`
+            "note": note,
+        }
+        result["methods"][name] = {**row, "cpu": cpu_model(), **measure(predictor, dataset, split, reference)}
+        print(name, json.dumps(result["methods"][name], indent=2))
+        write_json(options.output, result)
+
+
+def parsed_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "peers_training.json")
+    parser.add_argument("--coreset", type=float, default=0.01, help="PatchCore's share of patches kept")
+    parser.add_argument("--minutes", type=float, default=20, help="SuperSimpleNet's training, in CPU time")
+    parser.add_argument("--images", type=int, default=None, help="at most so many training images, for a quick try")
+    parser.add_argument("--only", nargs="*", choices=("patchcore", "supersimplenet", "simplenet_edge"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
