@@ -65,6 +65,15 @@ class AdversarialTrainer:
         ]
         if projection := list(model.pre_projection.parameters()):
             self.optimizers.append(torch.optim.AdamW(projection, lr=projection_lr))
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+
+    def scale_learning_rates(self, share: float) -> None:
+        """Take this share of the learning rates from the next step on."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["initial_lr"]
 
     def step(self, embedding: Tensor, generator: torch.Generator) -> StepResult:
         """One update on embedding rows of good patches `(N, D)` (paper, equation 5)."""

@@ -13,90 +13,28 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from simplenet_edge.adversarial import AdversarialTrainer, NoiseConfig, StepResult
+from simplenet_edge.augment import augmented_frames
 from simplenet_edge.data import Sample, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.features import FeatureCache, extract_features
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, to_dict
-from simplenet_edge.tensorboard import TensorBoardLogger
-from simplenet_edge.threshold import conformal_threshold, score_statistics
+from simplenet_edge.threshold import calibration_share, conformal_threshold, pixel_threshold, score_statistics
+from simplenet_edge.training_config import TrainConfig, paper_recipe
+from simplenet_edge.training_loop import CHECKPOINT_NAME, AfterMetaEpoch, Progress, train_networks
 from simplenet_edge.training_run import CALIBRATION_NAME, TrainingRun
 
-__all__ = ["Progress", "TrainConfig", "paper_recipe", "train"]
+__all__ = ["AfterMetaEpoch", "Progress", "TrainConfig", "paper_recipe", "train"]
 
-Progress = Callable[[str, int, int], None]
-"""Told the stage's name, what is done and how much there is."""
-
-_PAPER_BATCH_IMAGES = 8
 _FEATURES_FOLDER = "features"
-_CHECKPOINT_NAME = "checkpoint.pt"
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. The defaults are this project's recipe, made for standardised features of any backbone.
-
-    `meta_epochs` x `gan_epochs` epochs, each a pass over all cached patches in shuffled batches of `batch_patches`, or
-    `steps_per_epoch` of them where that is less. `noise_std` is in units of the projected features; `mix_noise` draws
-    each row's scale from `noise_std * 1.1**k`, k below `mix_noise`. `alpha` is the false-reject rate that the threshold
-    guarantees. `cache_bytes` limits the feature cache on disk. Learning rates and margin are the official code's.
-    """
-
-    meta_epochs: int = 10
-    gan_epochs: int = 4
-    batch_patches: int = 2048
-    steps_per_epoch: int | None = 40
-    noise_std: float = 0.25
-    mix_noise: int = 1
-    margin: float = 0.5
-    discriminator_lr: float = 2e-4
-    projection_lr: float = 1e-4
-    weight_decay: float = 1e-5
-    alpha: float = 0.01
-    calibration_share: float = 0.2
-    max_corrupt_share: float = 0.05
-    cache_bytes: int = 8 * 2**30
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("meta_epochs", "gan_epochs", "mix_noise", "cache_bytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.batch_patches < 2:
-            raise ConfigError(f"batch_patches must be at least 2 (batch norm needs two rows), not {self.batch_patches}")
-        if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
-            raise ConfigError(f"steps_per_epoch must be at least 1, not {self.steps_per_epoch}")
-        for name in ("noise_std", "margin", "discriminator_lr", "projection_lr"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
-        if not 0 < self.alpha < 1:
-            raise ConfigError(f"alpha must be between 0 and 1, not {self.alpha}")
-
-
-def paper_recipe(config: TrainConfig, grid_hw: tuple[int, int]) -> TrainConfig:
-    """The recipe of the paper: noise 0.015, 40 x 4 epochs over every patch; for a model that doesn't standardise.
-
-    Two differences stay: batches hold as many patches as the paper's 8 images, but shuffled over all images, and the
-    last model is kept where the official code keeps the one that is best on the test images.
-    """
-    return dataclasses.replace(
-        config,
-        meta_epochs=40,
-        gan_epochs=4,
-        noise_std=0.015,
-        mix_noise=1,
-        batch_patches=_PAPER_BATCH_IMAGES * grid_hw[0] * grid_hw[1],
-        steps_per_epoch=None,
-    )
+_EXTRACTION_SHARE = 0.6  # of a time budget
 
 
 def train(
@@ -107,15 +45,18 @@ def train(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    after_meta_epoch: AfterMetaEpoch | None = None,
 ) -> TrainingRun:
     """Train `model` in place on samples of good parts and write the run into `folder`.
 
     With `resume`, an interrupted run in `folder` goes on where its last meta-epoch ended and, on a CPU, comes to the
-    same bits as an unbroken one; a finished run is returned as it is. Raises ConfigError where `folder` holds another
-    run, DataError for images that can't be used.
+    same bits as an unbroken one; a finished run is returned as it is. `after_meta_epoch` only watches: it must not
+    change the model. Where the usual share of calibration images is too small for `alpha`, `calibration_share` enlarges
+    it. Raises ConfigError where `folder` holds another run, DataError for images that can't be used.
     """
     report = progress or (lambda stage, done, total: None)
-    split = split_good(good, config.calibration_share, config.seed)
+    share = calibration_share(len(good), config.alpha, config.calibration_share)
+    split = split_good(good, share, config.seed)
     data_fingerprint = fingerprint(good)
     key = _run_key(model, config, data_fingerprint)
     if _claim(folder, key, resume):
@@ -123,26 +64,43 @@ def train(
     started = time.perf_counter()
     cache, corrupt = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, report)
     extracted = time.perf_counter()
+    left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        last = _train_networks(model, cache, config, folder, key, report)
+        course = train_networks(
+            model, cache, config, folder, key, report=report, after_meta_epoch=after_meta_epoch, budget_s=left_s
+        )
     trained = time.perf_counter()
-    scores, corrupt_calibration = _calibration_scores(model, split.calibration, config, report)
+    scores, map_maxima, corrupt_calibration = _calibration_scores(model, split.calibration, config, report)
     record = {
         "train": to_dict(config),
         "split": split.to_dict(),
+        "sources": {
+            "calibration": [os.fspath(sample.path.resolve()) for sample in split.calibration],
+            "fingerprint": fingerprint(split.calibration),
+        },
         "corrupt": [f"{path.name}: {reason}" for path, reason in corrupt + corrupt_calibration],
         "data_fingerprint": data_fingerprint,
         "patches": {"images": cache.n_images, "rows": len(cache.rows)},
-        "last_epoch": last,
-        "seconds": {"extraction": extracted - started, "training": trained - extracted},
+        "last_epoch": course.last,
+        "meta_epochs": course.meta_epochs,
+        "ended": course.ended,
+        "backbone_sha256": _backbone_hash(model),
+        "device": _device_name(model),
+        "threads": torch.get_num_threads(),
+        "seconds": {
+            "extraction": extracted - started,
+            "training": trained - extracted,
+            "calibration": time.perf_counter() - trained,
+        },
         "versions": _versions(),
     }
     values = np.array(list(scores.values()))
+    point = conformal_threshold(values, config.alpha)
     run = TrainingRun(
         folder,
         model.eval(),
-        conformal_threshold(values, config.alpha),
+        dataclasses.replace(point, pixel_threshold=pixel_threshold(np.array(map_maxima), config.alpha)),
         score_statistics(values),
         scores,
         record,
@@ -150,7 +108,7 @@ def train(
     )
     run.save()
     shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
-    (folder / _CHECKPOINT_NAME).unlink(missing_ok=True)
+    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return run
 
 
@@ -159,9 +117,20 @@ def _run_key(model: SimpleNet, config: TrainConfig, data_fingerprint: str) -> st
     digest = hashlib.sha256(data_fingerprint.encode())
     for part in (model.config, model.input_spec, config):
         digest.update(json.dumps(to_dict(part), sort_keys=True).encode())
+    digest.update(_backbone_hash(model).encode())
+    return digest.hexdigest()
+
+
+def _backbone_hash(model: SimpleNet) -> str:
+    digest = hashlib.sha256()
     for tensor in model.backbone.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _device_name(model: SimpleNet) -> str:
+    device = model.pixel_mean.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def _claim(folder: Path, key: str, resume: bool) -> bool:
@@ -184,100 +153,55 @@ def _claim(folder: Path, key: str, resume: bool) -> bool:
 def _features(
     model: SimpleNet, samples: Sequence[Sample], config: TrainConfig, folder: Path, key: str, report: Progress
 ) -> tuple[FeatureCache, list[tuple[Path, str]]]:
+    if config.budget_s is not None:  # whatever part of them time allows should be a fair sample
+        order = np.random.default_rng(config.seed).permutation(len(samples))
+        samples = [samples[i] for i in order]
     reader = read_frames(samples, model.input_spec, config.max_corrupt_share)
     cache = FeatureCache.open(folder, key)
+    frames: Iterable[Frames] = (frame for _, frame in reader)
+    n_frames = len(samples)
+    if config.augment is not None:
+        frames = augmented_frames(frames, config.augment, config.seed)
+        n_frames *= 1 + config.augment.copies
+    if config.budget_s is not None:
+        frames = _until(frames, time.perf_counter() + _EXTRACTION_SHARE * config.budget_s)
     if cache is None:
         cache = extract_features(
             model,
-            (frame for _, frame in reader),
-            len(samples),
+            frames,
+            n_frames,
             folder,
             key=key,
             budget_bytes=config.cache_bytes,
             seed=config.seed,
-            progress=lambda done: report("features", done, len(samples)),
+            progress=lambda done: report("features", done, n_frames),
         )
-    if model.config.standardize:
-        model.standardizer.mean.copy_(torch.from_numpy(cache.mean))
-        model.standardizer.std.copy_(torch.from_numpy(cache.std))
     return cache, reader.corrupt
 
 
-def _train_networks(
-    model: SimpleNet, cache: FeatureCache, config: TrainConfig, folder: Path, key: str, report: Progress
-) -> dict[str, float]:
-    trainer = AdversarialTrainer(
-        model,
-        noise=NoiseConfig(config.noise_std, config.mix_noise),
-        margin=config.margin,
-        discriminator_lr=config.discriminator_lr,
-        projection_lr=config.projection_lr,
-        weight_decay=config.weight_decay,
-    )
-    first, step, last = _load_checkpoint(folder / _CHECKPOINT_NAME, key, trainer)
-    total = config.meta_epochs * config.gan_epochs
-    model.train()
-    with TensorBoardLogger(folder / "tensorboard", step) as log:
-        for meta_epoch in range(first, config.meta_epochs):
-            for gan_epoch in range(config.gan_epochs):
-                epoch = meta_epoch * config.gan_epochs + gan_epoch
-                last = dataclasses.asdict(_epoch(trainer, cache, config, epoch, log))
-                log.scalars(**last)
-                report("training", epoch + 1, total)
-            _save_checkpoint(folder / _CHECKPOINT_NAME, key, trainer, meta_epoch + 1, log.global_step, last)
-    model.eval()
-    return last
-
-
-def _epoch(
-    trainer: AdversarialTrainer, cache: FeatureCache, config: TrainConfig, epoch: int, log: TensorBoardLogger
-) -> StepResult:
-    """One pass; its randomness depends on the seed and the epoch's number only, so that a resumed run repeats it."""
-    n_rows = len(cache.rows)
-    order = np.random.default_rng((config.seed, epoch)).permutation(n_rows)
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0]))
-    size = min(config.batch_patches, n_rows)
-    steps = min(n_rows // size, config.steps_per_epoch or n_rows)
-    device = trainer.model.pixel_mean.device
-    results = []
-    for i in range(steps):
-        batch = cache.batch(order[i * size : (i + 1) * size]).to(device)
-        results.append(trainer.step(batch, generator))
-        log.global_step += 1
-    means = np.mean([dataclasses.astuple(result) for result in results], axis=0)
-    return StepResult(*(float(value) for value in means))
-
-
-def _save_checkpoint(
-    path: Path, key: str, trainer: AdversarialTrainer, meta_epoch: int, step: int, last: dict[str, float]
-) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    state = {"key": key, "meta_epoch": meta_epoch, "step": step, "last": last, "trainer": trainer.state_dict()}
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def _load_checkpoint(path: Path, key: str, trainer: AdversarialTrainer) -> tuple[int, int, dict[str, float]]:
-    if not path.is_file():
-        return 0, 0, {}
-    state = torch.load(path, map_location=trainer.model.pixel_mean.device, weights_only=True)
-    if state["key"] != key:
-        return 0, 0, {}
-    trainer.load_state_dict(state["trainer"])
-    return state["meta_epoch"], state["step"], state["last"]
+def _until(frames: Iterable[Frames], end: float) -> Iterator[Frames]:
+    """The frames that come before `end`, seconds of `time.perf_counter`, and the first one always."""
+    for frame in frames:
+        yield frame
+        if time.perf_counter() > end:
+            return
 
 
 def _calibration_scores(
     model: SimpleNet, samples: Sequence[Sample], config: TrainConfig, report: Progress
-) -> tuple[dict[str, float], list[tuple[Path, str]]]:
+) -> tuple[dict[str, float], list[float], list[tuple[Path, str]]]:
+    """The score of each calibration image by name, the largest values of their maps, and the files left out."""
     reader = read_frames(samples, model.input_spec, config.max_corrupt_share)
     scores: dict[str, float] = {}
+    map_maxima: list[float] = []
     for sample, frame in reader:
-        scores[sample.name] = float(model.predict(frame[np.newaxis]).score[0])
+        prediction = model.predict(frame[np.newaxis])
+        scores[sample.name] = float(prediction.score[0])
+        map_maxima.append(float(prediction.map.max()))
         report("calibration", len(scores), len(samples))
     if not scores:
         raise DataError("no readable image among the calibration images; add images of good parts")
-    return scores, reader.corrupt
+    return scores, map_maxima, reader.corrupt
 
 
 def _golden_frames(model: SimpleNet, samples: Sequence[Sample], scores: dict[str, float]) -> Frames:

@@ -149,7 +149,7 @@ def test_a_zip_cut_off_is_refused(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_to_a_zip_gives_anything_but_a_clean_error(
     tmp_path: Path, compression: int, data: st.DataObject
@@ -241,7 +241,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from(sorted(json.loads(tiny_manifest().to_json()))), value=json_values)
 def test_no_manifest_gives_anything_but_a_clean_error(tmp_path: Path, key: str, value: Any) -> None:
     path = tmp_path / "tiny"

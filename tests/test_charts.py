@@ -37,7 +37,6 @@ def threshold_x(svg: str) -> float:
 
 
 @given(scores, scores, st.floats(-1e3, 1e3, width=32))
-@settings(deadline=None)
 def test_every_image_is_in_a_bar_on_its_side_of_the_threshold(
     good: list[float], defective: list[float], threshold: float
 ) -> None:
@@ -77,7 +76,7 @@ def test_the_roc_curve_passes_through_the_operating_point() -> None:
 
 
 @given(scores.filter(len), scores.filter(len), st.floats(-1e3, 1e3, width=32), st.floats(0.0005, 0.6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_trade_off_is_steps_through_the_operating_point(
     good: list[float], defective: list[float], threshold: float, alpha: float
 ) -> None:

@@ -62,7 +62,7 @@ def good_samples(folder: Path, seeds: Sequence[int]) -> list[Sample]:
     share=st.floats(0.01, 0.99),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_split_keeps_all_and_never_separates_copies(seeds: list[int], share: float, seed: int, tmp_path: Path) -> None:
     samples = good_samples(tmp_path, seeds)
     split = split_good(samples, share, seed)

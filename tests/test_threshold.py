@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import beta
@@ -49,7 +49,6 @@ def test_the_threshold_is_the_kth_smallest_score(n: int, alpha: float, k: int, r
 
 
 @given(finite_scores, per_mille)
-@settings(deadline=None)
 def test_the_rank_agrees_with_integer_arithmetic(scores: np.ndarray, thousandths: int) -> None:
     point = conformal_threshold(scores, thousandths / 1000)
     k = -(-(len(scores) + 1) * (1000 - thousandths) // 1000)
@@ -58,7 +57,6 @@ def test_the_rank_agrees_with_integer_arithmetic(scores: np.ndarray, thousandths
 
 
 @given(finite_scores, per_mille)
-@settings(deadline=None)
 def test_the_threshold_is_one_of_the_float32_scores_exactly(scores: np.ndarray, thousandths: int) -> None:
     point = conformal_threshold(scores, thousandths / 1000)
     stored = from_dict(OperatingPoint, json.loads(json.dumps(to_dict(point)))).threshold
@@ -69,7 +67,6 @@ def test_the_threshold_is_one_of_the_float32_scores_exactly(scores: np.ndarray, 
 
 
 @given(finite_scores, per_mille, per_mille)
-@settings(deadline=None)
 def test_a_larger_alpha_never_raises_the_threshold(scores: np.ndarray, first: int, second: int) -> None:
     low, high = sorted((first / 1000, second / 1000))
     assert conformal_threshold(scores, high).threshold <= conformal_threshold(scores, low).threshold

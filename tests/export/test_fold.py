@@ -43,7 +43,7 @@ CONFIGS = st.builds(
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(config=CONFIGS, seed=st.integers(0, 10**6))
 def test_every_form_equals_the_head_as_written(
     dtype: torch.dtype, tolerance: float, config: SimpleNetConfig, seed: int

@@ -40,7 +40,7 @@ def resized(image: Frames, spec: InputSpec) -> Frames:
     return levels
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(height=st.integers(20, 300), width=st.integers(20, 300), spec=st.sampled_from(SPECS), seed=st.integers(0, 10**6))
 def test_is_preprocess_to_one_grey_level(height: int, width: int, spec: InputSpec, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -18,7 +18,7 @@ from simplenet_edge.model.patches import (
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     side=st.sampled_from([1, 3, 5]),
     stride=st.integers(1, 3),
