@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+# Small tensors: threads would only wait for each other, most of all on a busy machine. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A slow machine is no failure: no test here asserts a time.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

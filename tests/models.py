@@ -16,7 +16,10 @@ def random_model(
     config: SimpleNetConfig, size_hw: tuple[int, int] = (64, 96), seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> SimpleNet:
     """A model in evaluation mode whose batch norms, biases and standardisation are random too."""
-    model = SimpleNet(config, InputSpec(*size_hw), random_backbone(config.backbone, config.layers, dtype))
+    backbone = random_backbone(config.backbone, config.layers, dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = SimpleNet(config, InputSpec(*size_hw), backbone)
     generator = torch.Generator().manual_seed(seed)
     for network in (model.pre_projection, model.discriminator):
         _randomize(network, generator)
