@@ -5,19 +5,26 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
+import onnx
 
 from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, write_bundle
-from simplenet_edge.errors import BundleError
+from simplenet_edge.data import Dataset
+from simplenet_edge.errors import BundleError, ConfigError
+from simplenet_edge.export.calibration import calibration_images
 from simplenet_edge.export.cost import choose_forms
+from simplenet_edge.export.frame_resize import with_frame_resize
 from simplenet_edge.export.graph import DeployedSimpleNet
 from simplenet_edge.export.onnx_graph import OPSET, to_onnx
-from simplenet_edge.export.parity import prove_parity, random_frames
+from simplenet_edge.export.parity import compare, prove_parity, random_frames, run_graph
+from simplenet_edge.export.precision import PRECISIONS, PrecisionExport
+from simplenet_edge.preprocess import preprocess
 from simplenet_edge.runtime.verify import FP32_TOLERANCE
-from simplenet_edge.spec import Prediction
+from simplenet_edge.spec import Frames, InputSpec, Prediction
 from simplenet_edge.training_run import TrainingRun
 
 __all__ = ["export_bundle"]
@@ -31,25 +38,37 @@ def export_bundle(
     path: Path,
     *,
     name: str | None = None,
+    precisions: Sequence[str] = (),
+    calibration: Path | None = None,
+    labelled: Dataset | None = None,
+    frame_hw: tuple[int, int] | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Export `run` as a bundle at `path` (a folder, or one file where it ends in `.zip`).
 
-    The figures of an evaluation of the run, where there is one, go into the manifest. Raises ParityError where the
-    graph does not compute what the trained model computes, BundleError where `path` can't be written.
+    `precisions` are those beside fp32, of `PRECISIONS`. They need images of good parts: those in the folder
+    `calibration`, or the run's own. The test images of `labelled`, where there are any, are what they are compared on.
+    With `frame_hw` the graphs take whole camera frames of that size and resize them themselves.
+    The figures of an evaluation of the run, where there is one, go into the manifest.
+
+    Raises ParityError where the graph does not compute what the trained model computes, or a precision is not as good
+    as fp32; DataError for calibration images that can't be used; BundleError where `path` can't be written.
     """
     if path.exists() and not overwrite:  # before the work, not behind it
         raise BundleError(f"{path} exists; name another file or pass --overwrite")
+    if unknown := sorted(set(precisions) - set(PRECISIONS)):
+        raise ConfigError(f"no precision is called {unknown[0]!r}; beside fp32 there are {', '.join(PRECISIONS)}")
+    images = calibration_images(run, calibration) if precisions else None
     tell = progress or (lambda stage: None)
     tell("folding the head")
     model, forms = run.model.eval(), choose_forms(run.model)
     folded = DeployedSimpleNet(model, forms)
     tell("writing the ONNX graph")
-    graph = to_onnx(folded, model.input_spec).SerializeToString()
+    graph = to_onnx(folded, model.input_spec)
     tell("comparing the graph with the trained model")
     frames = np.concatenate([run.golden_frames, random_frames(_RANDOM_FRAMES, model.input_spec.size_hw)])
-    found, proof = prove_parity(model, folded, graph, frames, run.operating_point.threshold)
+    found, proof = prove_parity(model, folded, graph.SerializeToString(), frames, run.operating_point.threshold)
     kept = len(run.golden_frames) + 1  # the good parts and one frame of noise: low scores and a high one
     record = PrecisionRecord(
         graph=_GRAPH_NAME,
@@ -63,17 +82,54 @@ def export_bundle(
             **{key: dataclasses.asdict(comparison) for key, comparison in proof.items()},
         },
     )
+    golden = frames[:kept], Prediction(found.score[:kept], found.map[:kept])
+    records, files = {"fp32": record}, {_GRAPH_NAME: graph.SerializeToString(), **golden_files(*golden)}
+    if images is not None:
+        test = labelled.test if labelled is not None else ()
+        export = PrecisionExport(graph, images, run.operating_point, golden, test, tell)
+        for precision in precisions:
+            content, records[precision] = export.make(precision)
+            files[records[precision].graph] = content
+    if frame_hw is not None:
+        tell("putting the resize of camera frames into the graph")
+        records, files = _for_camera_frames(records, files, golden[0], model.input_spec, frame_hw)
     manifest = Manifest(
         name=name or run.folder.resolve().name,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         model=model.config,
         input=model.input_spec,
-        precisions={"fp32": record},
+        precisions=records,
+        frame_hw=frame_hw,
         versions={
             **run.record["versions"],
             **{package: importlib.metadata.version(package) for package in ("onnx", "onnxruntime")},
         },
     )
-    golden = golden_files(frames[:kept], Prediction(found.score[:kept], found.map[:kept]))
     tell("writing the bundle")
-    return write_bundle(path, manifest, {_GRAPH_NAME: graph, **golden}, overwrite)
+    return write_bundle(path, manifest, files, overwrite)
+
+
+def _for_camera_frames(
+    records: dict[str, PrecisionRecord],
+    files: dict[str, bytes],
+    golden_frames: Frames,
+    spec: InputSpec,
+    frame_hw: tuple[int, int],
+) -> tuple[dict[str, PrecisionRecord], dict[str, bytes]]:
+    """The same bundle for camera frames: every graph resizes first, the golden frames are camera frames.
+
+    The record of fp32 says how far rounding inside the graph and on the CPU come apart.
+    """
+    height, width = frame_hw
+    kept = golden_frames[-2:]  # a good part and the frame of noise; camera frames are large
+    images = np.stack([np.asarray(cv2.resize(frame, (width, height)), np.uint8) for frame in kept])
+    on_cpu = run_graph(files[_GRAPH_NAME], np.stack([preprocess(image, spec) for image in images]))
+    resized = dict(files)
+    for record in records.values():
+        graph = with_frame_resize(onnx.load_from_string(files[record.graph]), frame_hw, spec)
+        resized[record.graph] = graph.SerializeToString()
+    found = run_graph(resized[_GRAPH_NAME], images)
+    fp32 = records["fp32"]
+    apart = dataclasses.asdict(compare(found, on_cpu, fp32.operating_point.threshold))
+    proven = dataclasses.replace(fp32, parity={**fp32.parity, "frame_resize": apart})
+    return {**records, "fp32": proven}, {**resized, **golden_files(images, found)}

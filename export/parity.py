@@ -17,7 +17,7 @@ from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.runtime.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["Comparison", "compare", "prove_parity", "random_frames"]
+__all__ = ["Comparison", "compare", "prove_parity", "random_frames", "run_graph"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ def random_frames(count: int, size_hw: tuple[int, int], seed: int = 0) -> Frames
     return np.random.default_rng(seed).integers(0, 256, (count, *size_hw, 3), dtype=np.uint8)
 
 
+def run_graph(graph: bytes, frames: Frames) -> Prediction:
+    """What ONNX Runtime computes on the CPU from a graph and its frames uint8 `(B, H, W, 3)`."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    return Prediction(*session.run(["score", "map"], {"frames": frames}))
+
+
 def prove_parity(
     model: SimpleNet, folded: DeployedSimpleNet, graph: bytes, frames: Frames, threshold: float
 ) -> tuple[Prediction, dict[str, Comparison]]:
@@ -66,8 +72,7 @@ def prove_parity(
     expected = model.predict(frames)
     with torch.inference_mode():
         score, maps = folded(torch.from_numpy(frames))
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    found = Prediction(*session.run(["score", "map"], {"frames": frames}))
+    found = run_graph(graph, frames)
     proof = {
         "folded": compare(Prediction(score.numpy(), maps.numpy()), expected, threshold),
         "onnx": compare(found, expected, threshold),

@@ -25,7 +25,7 @@ def frames(n: int, size_hw: tuple[int, int] = (40, 60), seed: int = 0) -> list[n
     brightness=st.floats(0, 0.9),
     rotate=st.floats(0, 180),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_frames_stay_frames_and_the_originals_are_there(
     size_hw: tuple[int, int], copies: int, shift: float, brightness: float, rotate: float
 ) -> None:

@@ -285,7 +285,7 @@ SPECS = [
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @given(height=st.integers(1, 90), width=st.integers(1, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_frames_and_masks_have_the_model_size(spec: InputSpec, height: int, width: int) -> None:
     frame = preprocess(np.full((height, width, 3), 7, np.uint8), spec)
     assert frame.dtype == np.uint8
@@ -308,7 +308,7 @@ def letterbox_window(image_hw: tuple[int, int], spec: InputSpec) -> tuple[slice,
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @given(size_hw=st.tuples(*[st.integers(20, 120)] * 2), box=st.tuples(*[st.floats(0, 1)] * 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_mask_goes_where_its_pixels_go(
     spec: InputSpec, size_hw: tuple[int, int], box: tuple[float, float, float, float]
 ) -> None:
@@ -349,7 +349,7 @@ def test_center_crop_cuts_from_the_middle() -> None:
 
 
 @given(height=st.integers(1, 200), width=st.integers(1, 200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_letterbox_keeps_the_aspect_and_loses_nothing(height: int, width: int) -> None:
     """A ramp to the right and one downwards: their slopes are equal, their ends are there, bars repeat the edge."""
     spec = InputSpec(48, 64, "letterbox")

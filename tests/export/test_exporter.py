@@ -12,6 +12,8 @@ from simplenet_edge.data import load_dataset, read_frames
 from simplenet_edge.engines.selection import open_engine
 from simplenet_edge.errors import BundleError, ParityError
 from simplenet_edge.export.exporter import export_bundle
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.verify import verify
 from simplenet_edge.training_run import TrainingRun
 
 
@@ -68,3 +70,19 @@ def test_no_bundle_is_written_when_the_proof_fails(run_folder: Path, tmp_path: P
     with pytest.raises(ParityError):
         export_bundle(run, tmp_path / "broken.bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_for_whole_camera_frames(run_folder: Path, bundle_path: Path, tmp_path: Path) -> None:
+    bundle = export_bundle(TrainingRun.load(run_folder), tmp_path / "camera.bundle", frame_hw=(90, 160))
+    assert bundle.frame_hw == (90, 160)
+    apart = bundle.record().parity["frame_resize"]
+    assert apart["verdict_flips"] == 0
+    assert 0 <= apart["map_max"] < 0.05  # one grey level here and there
+    images, _ = bundle.golden()
+    with open_engine(bundle, "onnxruntime") as engine:
+        verify(engine).require()
+        found = Detector(engine).inspect(images[0])
+    with open_engine(Bundle(bundle_path), "onnxruntime") as engine:
+        expected = Detector(engine).inspect(images[0])  # resized on the CPU
+    assert found.verdict == expected.verdict
+    assert found.score == pytest.approx(expected.score, abs=0.05 * float(np.ptp(expected.map)))
