@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simplenet_edge.export.fold import Affine, embedding_matrices, group_count, head_stages
@@ -26,8 +27,23 @@ __all__ = ["FoldedHead", "LayerForm"]
 LayerForm = Literal["full", "pooled", "embed"]
 
 
-class GridResize(nn.Module):
-    """Bilinear resize `(B, C, h, w)` -> `(B, C, h', w')` as two constant matrices: no shape to compute in the graph."""
+class WholeResize(nn.Module):
+    """Bilinear resize `(B, C, h, w)` by whole factors: one operator of constant scales, which every runtime has."""
+
+    def __init__(self, grid_hw: Sequence[int], new_hw: Sequence[int]) -> None:
+        super().__init__()
+        self.scales = [float(new // old) for old, new in zip(grid_hw, new_hw, strict=True)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resize each channel."""
+        return F.interpolate(x, scale_factor=self.scales, mode="bilinear", align_corners=False)
+
+
+class MatrixResize(nn.Module):
+    """Bilinear resize `(B, C, h, w)` -> `(B, C, h', w')` by any factor, as two constant matrices.
+
+    The operator would compute its output's shape from a scale that no float holds exactly.
+    """
 
     def __init__(self, grid_hw: Sequence[int], new_hw: Sequence[int], dtype: torch.dtype) -> None:
         super().__init__()
@@ -98,7 +114,8 @@ def _branch(
     if mix is not None:
         branch.append(_pointwise(Affine(mix, torch.empty(0)), dtype))
     if (grid := maker.grid_hw(features_hw)) != model.grid_hw:
-        branch.append(GridResize(grid, model.grid_hw, dtype))
+        whole = all(new % old == 0 for old, new in zip(grid, model.grid_hw, strict=True))
+        branch.append(WholeResize(grid, model.grid_hw) if whole else MatrixResize(grid, model.grid_hw, dtype))
     return branch
 
 

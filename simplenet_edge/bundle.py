@@ -72,8 +72,8 @@ class Manifest:
     """What a bundle says about itself.
 
     `precisions` always has `fp32`, the reference of all others. `frame_hw` is the size of the camera frames that the
-    graphs take and resize themselves; None where they take model frames, of `input`'s size. `versions` are the libraries that wrote it; `files` is
-    the SHA-256 of every file but the manifest.
+    graphs take and resize themselves; None where they take model frames, of `input`'s size. `versions` are the
+    libraries that wrote it; `files` is the SHA-256 of every file but the manifest.
     """
 
     name: str

@@ -49,7 +49,7 @@ def test_any_batch_gives_the_numbers_of_pytorch(
 def test_the_graph_is_plain(graph: onnx.ModelProto) -> None:
     assert [(opset.domain, opset.version) for opset in graph.opset_import] == [("", OPSET)]
     operators = {node.op_type for node in graph.graph.node}
-    assert not operators & {"BatchNormalization", "If", "Loop", "Shape", "Resize", "Reshape", "Constant"}
+    assert not operators & {"BatchNormalization", "If", "Loop", "Shape", "Reshape", "Constant"}
     values = [(t.data_type, tuple(t.dims), onnx.numpy_helper.to_array(t).tobytes()) for t in graph.graph.initializer]
     assert len(set(values)) == len(values)  # nothing is stored twice
 
