@@ -4,7 +4,7 @@
 
 All take uint8 frames `(1, H, W, 3)` and give score and map. Weights are random and INT8 is calibrated on noise: neither
 time nor size depends on them. `speedup` is over the FP32 graph in the same runtime, median over the rounds. CPUs
-compute FP16 graphs in float32. For INT8 on a CPU, OpenVINO is the runtime to use: ONNX Runtime gains little from Q/DQ.
+compute FP16 graphs in float32. For INT8 on a CPU, OpenVINO is the runtime to use: ONNX Runtime is slower with Q/DQ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one contract of every engine: uint8 frames in, scores and maps out.
 
     with open_engine(bundle) as engine:
-        prediction = engine.predict(frames)   # frames: uint8 (B, H, W, 3) BGR, of the model's size
+        prediction = engine.predict(frames)   # frames: uint8 (B, *engine.frame_hw, 3) BGR
 
 An engine is a context manager: it holds no session and no device memory before `__enter__` and none after
 `__exit__`, which may be called twice. `predict` is for one thread at a time; a second one is refused, never mixed in.

@@ -34,6 +34,7 @@ class OnnxRuntimeEngine(Engine):
     """
 
     name: ClassVar[str] = "onnxruntime"
+    _extra: ClassVar[str] = "ort"
 
     def __init__(self, bundle: Bundle, precision: str = "fp32", threads: int | None = None) -> None:
         super().__init__(bundle, precision)
@@ -50,7 +51,7 @@ class OnnxRuntimeEngine(Engine):
         return str(self._session.get_providers()[0])
 
     def _open(self) -> None:
-        onnxruntime = _import_library("ort")
+        onnxruntime = _import_library(self._extra)
         providers = self._providers(onnxruntime)
         graph = self.bundle.graph(self.precision)
         options = onnxruntime.SessionOptions()
@@ -93,6 +94,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
     """Runs the ONNX graph on an NVIDIA GPU through ONNX Runtime's CUDA provider, in true FP32 (no TF32)."""
 
     name: ClassVar[str] = "onnxruntime-cuda"
+    _extra: ClassVar[str] = "gpu"
 
     def __init__(self, bundle: Bundle, precision: str = "fp32") -> None:
         super().__init__(bundle, precision)

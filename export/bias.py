@@ -59,9 +59,14 @@ class BiasCorrection:
                 self._rounded_means[source.input[0]] if quantized else mean,
             )
             shift = found - _mean_output(node, self._weights[source.input[1]], mean)
-            bias = weights[node.input[2]]
-            value = numpy_helper.to_array(bias)
-            bias.CopyFrom(numpy_helper.from_array((value - shift).astype(value.dtype), bias.name))
+            value = numpy_helper.to_array(weights[node.input[2]])
+            own = f"{node.name}/bias"  # convolutions with equal biases share one; their shifts differ
+            rounded.graph.initializer.append(numpy_helper.from_array((value - shift).astype(value.dtype), own))
+            node.input[2] = own
+        used = {name for node in rounded.graph.node for name in node.input}
+        kept = [tensor for tensor in rounded.graph.initializer if tensor.name in used]
+        del rounded.graph.initializer[:]
+        rounded.graph.initializer.extend(kept)
         return rounded
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 
 from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, write_bundle
 from simplenet_edge.data import Dataset
@@ -19,11 +19,12 @@ from simplenet_edge.export.calibration import calibration_images
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.frame_resize import with_frame_resize
 from simplenet_edge.export.graph import DeployedSimpleNet
+from simplenet_edge.export.graph_predictor import GraphPredictor
 from simplenet_edge.export.onnx_graph import OPSET, to_onnx
 from simplenet_edge.export.parity import compare, prove_parity, random_frames, run_graph
 from simplenet_edge.export.precision import PRECISIONS, PrecisionExport
 from simplenet_edge.preprocess import preprocess
-from simplenet_edge.runtime.verify import FP32_TOLERANCE
+from simplenet_edge.runtime.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.spec import Frames, InputSpec, Prediction
 from simplenet_edge.training_run import TrainingRun
 
@@ -102,7 +103,8 @@ def export_bundle(
         frame_hw=frame_hw,
         versions={
             **run.record["versions"],
-            **{package: importlib.metadata.version(package) for package in ("onnx", "onnxruntime")},
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
         },
     )
     tell("writing the bundle")
@@ -130,6 +132,12 @@ def _for_camera_frames(
         resized[record.graph] = graph.SerializeToString()
     found = run_graph(resized[_GRAPH_NAME], images)
     fp32 = records["fp32"]
+    scale = map_scale(found)
+    for name, record in records.items():
+        if name != "fp32":  # other golden frames, another difference: measured again, with the same room
+            rounded = GraphPredictor(onnx.load_from_string(resized[record.graph])).predict(images)
+            worst = max(float(np.abs(a - b).max()) for a, b in zip(rounded, found, strict=True)) / scale
+            records = {**records, name: dataclasses.replace(record, tolerance=max(record.tolerance, 2 * worst))}
     apart = dataclasses.asdict(compare(found, on_cpu, fp32.operating_point.threshold))
     proven = dataclasses.replace(fp32, parity={**fp32.parity, "frame_resize": apart})
     return {**records, "fp32": proven}, {**resized, **golden_files(images, found)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from simplenet_edge.bundle import MANIFEST_NAME, Bundle
 from simplenet_edge.data import Dataset
 from simplenet_edge.engines.selection import open_engine
-from simplenet_edge.errors import DataError
+from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation import evaluate
 from simplenet_edge.evaluation_results import Evaluation, write_evaluation
 from simplenet_edge.report import write_report
@@ -33,7 +33,7 @@ def assess(
 
     A run is measured in PyTorch, a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
     `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Raises
-    DataError without test images.
+    DataError without test images, ConfigError for options that don't go with what `model` is.
     """
     if not dataset.test:
         raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders or pass --defect FOLDER")
@@ -41,11 +41,18 @@ def assess(
         predictor: Predictor
         if model.suffix == ".zip" or (model / MANIFEST_NAME).is_file():
             bundle = Bundle(model)
+            if bundle.manifest.frame_hw is not None:
+                raise ConfigError(
+                    f"{model} takes whole camera frames, datasets are read as model frames; evaluate the training run, "
+                    "or a bundle exported without --frame"
+                )
             record, spec = bundle.record(precision), bundle.manifest.input
             point, statistics = record.operating_point, record.score_statistics
             predictor = stack.enter_context(open_engine(bundle, engine, precision))
-            folder = folder or model.with_name(f"{model.stem}-{EVALUATION_FOLDER}")
+            folder = folder or model.resolve().with_name(f"{model.resolve().stem}-{EVALUATION_FOLDER}")
         else:
+            if engine != "auto" or precision != "fp32":
+                raise ConfigError("--engine and --precision go with a bundle; a training run is measured in PyTorch")
             run = TrainingRun.load(model)
             point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
             predictor = run.model

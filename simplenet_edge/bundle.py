@@ -4,7 +4,8 @@ A folder, or one `.zip` of the same files:
 
     manifest.json        what `Manifest` holds, with the SHA-256 of every other file
     model.fp32.onnx      frames uint8 (B, H, W, 3) BGR -> score float32 (B,), map float32 (B, H, W)
-    golden/frames.npy    a few model frames uint8 (N, H, W, 3) ...
+    model.fp16.onnx, model.int8.onnx    the same contract, where they were exported
+    golden/frames.npy    a few frames as the graphs take them, uint8 (N, *frame_hw, 3) ...
     golden/score.npy     ... with their FP32 scores (N,) ...
     golden/map.npy       ... and maps (N, H, W): what `verify` replays on the device
 """
@@ -239,6 +240,8 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, bytes], overwr
     """
     if path.exists() and not overwrite:
         raise BundleError(f"{path} exists; name another file or pass --overwrite")
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST_NAME).is_file():
+        raise BundleError(f"{path} is a folder but no bundle, so it is not replaced; name another")
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     text = dataclasses.replace(manifest, files=hashes).to_json()
     try:

@@ -14,7 +14,7 @@ wants the memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class FeatureCache:
     """Embedding rows float16 `(N, D)`, memory-mapped, with float64 statistics of the channels.
 
     `mean` and `std` `(D,)` come from all patches, `correlation` `(D, D)` from about `CORRELATION_ROWS` of them.
+    `corrupt` names the files that were left out, with the reason.
     """
 
     rows: npt.NDArray[np.float16]
@@ -50,9 +51,10 @@ class FeatureCache:
     std: npt.NDArray[np.float64]
     correlation: npt.NDArray[np.float64]
     n_images: int
+    corrupt: tuple[str, ...] = ()
 
     def batch(self, indices: npt.NDArray[np.int64]) -> torch.Tensor:
-        """The rows of those indices as float32 `(len(indices), D)`."""
+        """The rows of those indices, in the order of the cache, as float32 `(len(indices), D)`."""
         return torch.from_numpy(self.rows[np.sort(indices)].astype(np.float32))
 
     @classmethod
@@ -65,7 +67,14 @@ class FeatureCache:
             rows = np.load(folder / ROWS_NAME, mmap_mode="r", allow_pickle=False)
             correlation = np.load(folder / CORRELATION_NAME, allow_pickle=False)
             rows = rows[: index["n_rows"]]
-            return cls(rows, np.array(index["mean"]), np.array(index["std"]), correlation, index["n_images"])
+            return cls(
+                rows,
+                np.array(index["mean"]),
+                np.array(index["std"]),
+                correlation,
+                index["n_images"],
+                tuple(index["corrupt"]),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -122,12 +131,13 @@ def extract_features(
     seed: int,
     batch_size: int = 8,
     progress: Callable[[int], None] | None = None,
+    corrupt: Callable[[], Sequence[str]] = tuple,
 ) -> FeatureCache:
     """Embed at most `n_images` frames uint8 `(H, W, 3)` and write the cache into `folder`.
 
     Where all patches would need more than `budget_bytes` on disk, each image keeps an equal random subset of its
-    patches; mean and standard deviation always come from all. `progress` is told how many images are done.
-    Raises DataError where no frame comes.
+    patches; mean and standard deviation always come from all. `progress` is told how many images are done;
+    `corrupt` is asked at the end which files were left out. Raises DataError where no frame comes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dim, patches = model.config.target_embed_dim, model.grid_hw[0] * model.grid_hw[1]
@@ -157,10 +167,18 @@ def extract_features(
     std = _floored(np.sqrt(moments.covariance))
     correlation = _correlation(joint.covariance)
     np.save(folder / CORRELATION_NAME, correlation)
-    index = {"key": key, "n_images": done, "n_rows": done * kept, "mean": moments.mean.tolist(), "std": std.tolist()}
+    left_out = tuple(corrupt())
+    index = {
+        "key": key,
+        "n_images": done,
+        "n_rows": done * kept,
+        "mean": moments.mean.tolist(),
+        "std": std.tolist(),
+        "corrupt": left_out,
+    }
     write_bytes_atomic(folder / INDEX_NAME, json.dumps(index).encode())  # last: it marks the cache as whole
     whole = np.load(path, mmap_mode="r", allow_pickle=False)
-    return FeatureCache(whole[: done * kept], moments.mean, std, correlation, done)
+    return FeatureCache(whole[: done * kept], moments.mean, std, correlation, done, left_out)
 
 
 def _floored(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -110,8 +110,8 @@ def resize_matrices(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """What `preprocess` does to images of one size, as matrices: rows `(H, H0)` and columns `(W, W0)`, float32.
 
-    `rows @ channel @ columns.T`, rounded, is the model frame; OpenCV's own integer arithmetic may round a pixel in a
-    thousand to the neighbouring grey level.
+    `rows @ channel @ columns.T`, rounded, is the model frame; OpenCV's own integer arithmetic may come out one grey
+    level away: in less than one pixel of a hundred where the image shrinks, in about one of eight where it grows.
     """
     resized_hw = _resized_hw(image_hw, spec)
     interpolation = _interpolation(image_hw, spec)

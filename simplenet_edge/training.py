@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -15,7 +14,6 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +23,7 @@ from simplenet_edge.data import Sample, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.features import FeatureCache, extract_features
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.runtime.machine import OPENCV_WHEELS, installed_version
 from simplenet_edge.spec import Frames, to_dict
 from simplenet_edge.threshold import calibration_share, conformal_threshold, pixel_threshold, score_statistics
 from simplenet_edge.training_config import TrainConfig, paper_recipe
@@ -62,7 +61,7 @@ def train(
     if _claim(folder, key, resume):
         return TrainingRun.load(folder)
     started = time.perf_counter()
-    cache, corrupt = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, report)
+    cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, report)
     extracted = time.perf_counter()
     left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
     with torch.random.fork_rng(devices=[]):
@@ -79,7 +78,7 @@ def train(
             "calibration": [os.fspath(sample.path.resolve()) for sample in split.calibration],
             "fingerprint": fingerprint(split.calibration),
         },
-        "corrupt": [f"{path.name}: {reason}" for path, reason in corrupt + corrupt_calibration],
+        "corrupt": [*cache.corrupt, *_named(corrupt_calibration)],
         "data_fingerprint": data_fingerprint,
         "patches": {"images": cache.n_images, "rows": len(cache.rows)},
         "last_epoch": course.last,
@@ -152,7 +151,7 @@ def _claim(folder: Path, key: str, resume: bool) -> bool:
 
 def _features(
     model: SimpleNet, samples: Sequence[Sample], config: TrainConfig, folder: Path, key: str, report: Progress
-) -> tuple[FeatureCache, list[tuple[Path, str]]]:
+) -> FeatureCache:
     if config.budget_s is not None:  # whatever part of them time allows should be a fair sample
         order = np.random.default_rng(config.seed).permutation(len(samples))
         samples = [samples[i] for i in order]
@@ -175,8 +174,13 @@ def _features(
             budget_bytes=config.cache_bytes,
             seed=config.seed,
             progress=lambda done: report("features", done, n_frames),
+            corrupt=lambda: _named(reader.corrupt),
         )
-    return cache, reader.corrupt
+    return cache
+
+
+def _named(corrupt: Sequence[tuple[Path, str]]) -> list[str]:
+    return [f"{path.name}: {reason.removeprefix(f'{path}: ')}" for path, reason in corrupt]
 
 
 def _until(frames: Iterable[Frames], end: float) -> Iterator[Frames]:
@@ -212,6 +216,13 @@ def _golden_frames(model: SimpleNet, samples: Sequence[Sample], scores: dict[str
     return np.stack([frame for _, frame in reader])
 
 
-def _versions() -> dict[str, Any]:
-    names = ("simplenet-edge", "torch", "torchvision", "numpy", "opencv-python")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+def _versions() -> dict[str, str]:
+    libraries = {
+        "simplenet-edge": ("simplenet-edge",),
+        "torch": ("torch",),
+        "torchvision": ("torchvision",),
+        "numpy": ("numpy",),
+        "opencv": OPENCV_WHEELS,
+    }
+    found = {name: installed_version(*wheels) or "unknown" for name, wheels in libraries.items()}
+    return {"python": platform.python_version(), **found}

@@ -341,3 +341,14 @@ def test_the_manifest_is_strict_json() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         broken.to_json()
     assert Manifest.from_json(tiny_manifest().to_json()) == tiny_manifest()
+
+
+def test_overwrite_replaces_a_bundle_but_no_other_folder(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "tiny")
+    write_bundle(tmp_path / "tiny", tiny_manifest(name="newer"), tiny_files(), overwrite=True)
+    assert Bundle(tmp_path / "tiny").manifest.name == "newer"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_text("hours of training")
+    with pytest.raises(BundleError, match="no bundle, so it is not replaced"):
+        write_bundle(tmp_path / "run", tiny_manifest(), tiny_files(), overwrite=True)
+    assert (tmp_path / "run" / "model.safetensors").read_text() == "hours of training"

@@ -241,7 +241,8 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         ("id", opened.id),
         ("created", manifest.created),
         ("backbone", f"{manifest.model.backbone}: {', '.join(manifest.model.layers)}"),
-        ("frame", f"{manifest.input.height} x {manifest.input.width}, {manifest.input.resize}"),
+        ("model frame", f"{manifest.input.height} x {manifest.input.width}, {manifest.input.resize}"),
+        ("takes frames of", " x ".join(map(str, opened.frame_hw))),
     ]
     for precision, record in manifest.precisions.items():
         point, statistics = record.operating_point, record.score_statistics

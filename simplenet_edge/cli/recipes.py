@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -124,7 +125,9 @@ def prepared(
         raise ConfigError(f"resize must be one of {', '.join(get_args(ResizeRule))}, not {resize!r}")
     if rotate and not augment:
         raise ConfigError("--rotate turns the extra frames of --augment; say how many, e.g. --augment 1")
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ConfigError(f"device must be cpu, cuda or cuda:N, not {device!r}")
+    if device != "cpu" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device is usable here; leave --device out to train on the CPU")
     model = build_simplenet(
         backbone,

@@ -229,7 +229,9 @@ def export(
     from simplenet_edge.training_run import TrainingRun
 
     trained = TrainingRun.load(run)
-    path = output or run.with_name(f"{run.name}.bundle")
+    path = output or run.resolve().with_name(f"{run.resolve().name}.bundle")
+    if explain and as_json:
+        raise ConfigError("--explain prints tables and --json one object; pass one of them")
     if explain:
         print_explanation(trained.model)
     precisions = [precision for precision, wanted in (("fp16", fp16), ("int8", int8)) if wanted]

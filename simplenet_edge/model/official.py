@@ -24,9 +24,10 @@ def load_official_checkpoint(model: SimpleNet, path: Path) -> None:
     discriminator's output. Raises ConfigError where it does not, WeightsError where the file does not fit.
     """
     config = model.config
-    if config.standardize or (config.projection_type > 0 and config.projection_batch_norm):
+    batch_norm = config.projection_type > 0 and config.projection_batch_norm
+    if config.standardize or batch_norm or config.discriminator_bias:
         raise ConfigError(
-            "an official checkpoint needs standardize=False and projection_batch_norm=False in the configuration"
+            "an official checkpoint needs standardize=False, projection_batch_norm=False and discriminator_bias=False"
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -23,7 +23,7 @@ from simplenet_edge import __version__
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.machine import cpu_count, cpu_model, installed_version
+from simplenet_edge.runtime.machine import OPENCV_WHEELS, cpu_count, cpu_model, installed_version
 from simplenet_edge.spec import Frames
 
 __all__ = ["BatchResult", "BenchmarkConfig", "BenchmarkResult", "Latency", "benchmark"]
@@ -33,7 +33,7 @@ _WINDOW = 5  # calls on either side of the comparison that ends the warm-up
 _STEADY = 0.05  # warmed up when the medians of two windows differ by less than this share
 _LIBRARIES = {
     "numpy": ("numpy",),
-    "opencv": ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
+    "opencv": OPENCV_WHEELS,
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),

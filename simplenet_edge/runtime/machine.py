@@ -10,6 +10,10 @@ from pathlib import Path
 __all__ = ["cpu_count", "cpu_model", "installed_version", "memory_bytes"]
 
 
+OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
+"""The distributions that bring `cv2`."""
+
+
 def cpu_model() -> str:
     """The processor's name as Linux tells it, e.g. "Intel(R) N100"; the architecture where it tells none."""
     try:

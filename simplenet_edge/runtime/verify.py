@@ -78,8 +78,8 @@ def verify(engine: Engine, tolerance: float | None = None) -> Verification:
     """Replay the golden frames of an open engine's bundle, one by one.
 
     `tolerance` is relative to the scale; None means what the bundle says of the engine's precision.
-    Raises ConfigError, BundleError for golden frames that can't be used,
-    EngineError when the engine fails.
+    Raises ConfigError for a tolerance that is no number of at least 0, BundleError for golden frames that can't be
+    used, EngineError when the engine fails.
     """
     record = engine.bundle.record(engine.precision)
     threshold = record.operating_point.threshold

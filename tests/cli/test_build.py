@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,28 +13,11 @@ import pytest
 from onnx import numpy_helper
 
 from simplenet_edge.bundle import Bundle
-from simplenet_edge.cli import main
 from simplenet_edge.engines import selection
 from simplenet_edge.engines.cuda_driver import driver_problem
 from tests.bundles import tiny_graph, write_tiny_bundle
+from tests.cli.conftest import Run
 from tests.engines.simulated_gpu import install_simulation
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command; its exit code, standard output and standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["simplenet-edge", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(left.value.code, int | None)
-        return left.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

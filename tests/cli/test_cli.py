@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simplenet_edge.cli import main
 from simplenet_edge.preprocess import read_image
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command; its exit code, standard output and standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["simplenet-edge", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(left.value.code, int | None)
-        return left.value.code or 0, captured.out, captured.err
-
-    return call
+from tests.cli.conftest import Run
 
 
 def output_of(result: tuple[int, str, str]) -> dict[str, Any]:
