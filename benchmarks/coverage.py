@@ -1,7 +1,7 @@
 """Does the threshold keep its promise? Re-split the scores of good images many times and count the false rejects.
 
-    simplenet-edge train --data ../shared/data/magnetic_tile ... -o run
-    simplenet-edge evaluate run --data ../shared/data/magnetic_tile
+    simplenet-edge train --data magnetic_tile ... -o run
+    simplenet-edge evaluate run --data magnetic_tile
     python benchmarks/coverage.py run
 
 The scores are those of one trained model on good images that it was not trained on: the calibration images and the good
@@ -22,13 +22,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from machine import RESULTS, machine
 from matplotlib import pyplot as plt
 from scipy.stats import betabinom
 
 from simplenet_edge.threshold import conformal_threshold, false_reject_bound
 from simplenet_edge.training_run import write_json
 
-RESULTS = Path(__file__).parent / "results"
 ALPHAS = (0.01, 0.02, 0.05, 0.1)
 SPLITS = 200
 
@@ -98,7 +98,7 @@ def main() -> None:
         "train": record["train"],
         "alphas": rows,
     }
-    write_json(RESULTS / "coverage.json", values)
+    write_json(RESULTS / "coverage.json", {"machine": machine("numpy", "scipy"), **values})
     draw(rows, len(scores) - n, RESULTS / "coverage.svg")
     for row in rows:
         print(

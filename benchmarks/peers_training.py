@@ -4,8 +4,8 @@ Anomalib's own model code runs (`anomalib.models.image.*.torch_model`), driven b
 modules do; the figures are `simplenet_edge.evaluation`'s for all. It has its own environment:
 
     python -m venv anomalib-env && anomalib-env/bin/pip install anomalib==2.7.0 -e '.[train]'
-    OMP_NUM_THREADS=2 anomalib-env/bin/python benchmarks/peers_training.py --data ../shared/data/magnetic_tile \\
-        --weights ../shared/weights/mobilenet_v2_imagenet.pth
+    OMP_NUM_THREADS=2 anomalib-env/bin/python benchmarks/peers_training.py --data magnetic_tile \\
+        --weights mobilenet_v2_imagenet.pth
 
 Each method's row goes into the JSON as soon as it is done; `--only` runs one of them and keeps the other rows.
 """

@@ -67,7 +67,8 @@ _ENGINES = {
 _ON_GPU = (TensorRTEngine.name, TensorRTRtxEngine.name, OnnxRuntimeCudaEngine.name)
 _ON_CPU = {"fp32": (OnnxRuntimeEngine.name, OpenVinoEngine.name)}
 _ON_CPU_REDUCED = (OpenVinoEngine.name, OnnxRuntimeEngine.name)
-"""Best first, measured on folded graphs one frame at a time: ONNX Runtime is ahead in FP32, OpenVINO in INT8."""
+"""Best first. In FP32 the bundle was proven in ONNX Runtime (`benchmarks/fusion.py` has the times of both); in INT8 and
+FP16 OpenVINO is ahead (`benchmarks/precision.py`)."""
 
 
 def engine_names() -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The command line: each command parses, calls one function and prints.
 
 Results go to standard output (`--json`: one JSON object), progress and warnings to standard error. Exit codes are those
-of `simplenet_edge.errors`: 0 done, 2 option, 3 data, 4 weights, 5 bundle, 6 engine, 7 parity, 8 source.
+of `simplenet_edge.errors`: 0 done, 1 a missing extra, 2 option, 3 data, 4 weights, 5 bundle, 6 engine, 7 parity,
+8 source.
 """
 
 from __future__ import annotations

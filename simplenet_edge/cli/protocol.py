@@ -27,6 +27,7 @@ from simplenet_edge.cli.recipes import (
     prepared,
 )
 from simplenet_edge.errors import ConfigError
+from simplenet_edge.model.defaults import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from simplenet_edge.model.simplenet import SimpleNet
@@ -46,7 +47,7 @@ def sweep(
         str,
         typer.Option(help="honest: the last model; paper: besides, the best meta-epoch on the test images, labelled."),
     ] = "honest",
-    backbone: BackboneOption = "wide_resnet50_2",
+    backbone: BackboneOption = DEFAULT_BACKBONE,
     layers: LayersOption = None,
     weights: WeightsOption = None,
     random_weights: RandomWeightsOption = False,

@@ -42,6 +42,7 @@ from simplenet_edge.cli.recipes import (
     prepared,
 )
 from simplenet_edge.errors import ConfigError
+from simplenet_edge.model.defaults import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from simplenet_edge.evaluation_results import Evaluation
@@ -56,7 +57,7 @@ def train(
     good: GoodOption = None,
     csv: CsvOption = None,
     category: CategoryOption = None,
-    backbone: BackboneOption = "wide_resnet50_2",
+    backbone: BackboneOption = DEFAULT_BACKBONE,
     layers: LayersOption = None,
     weights: WeightsOption = None,
     random_weights: RandomWeightsOption = False,

@@ -2,8 +2,8 @@
 
 Layers are the middle of the network (the paper's layer2 and layer3: 1/8 and 1/16 of the input): deep enough for
 meaning, fine enough to find a scratch. `embed_dim` is about the sum of their channels. The discriminator is twice
-as wide as its input, the ResNet50s' as wide as the paper's: one no wider than its input finds less
-(`benchmarks/recipe.py`). Measured is MobileNetV2; the others follow the same rule.
+as wide as its input, the ResNet50s' as wide as the paper's. Measured is MobileNetV2 (`benchmarks/recipe.py`); the
+others follow the same rule.
 """
 
 from __future__ import annotations
