@@ -26,7 +26,7 @@ def machine(*packages: str) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cpu_count": cpu_count(),
         "memory_gib": round(memory_bytes() / 2**30, 1),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "versions": {package: importlib.metadata.version(package) for package in packages},
