@@ -122,6 +122,8 @@ def test_one_corrupt_image_among_many_is_left_out_and_named(run: Run, parts: Pat
         (("--recipe", "secret"), 2, "recipe"),
         (("--alpha", "2"), 2, "alpha"),
         (("--device", "cuda"), 2, "CUDA"),
+        (("--device", "gpu"), 2, "device must be cpu"),
+        (("--seed", "-1"), 2, "seed must be at least 0"),
         (("--weights", "absent.pth"), 2, "exclude each other"),
     ],
 )
@@ -169,6 +171,26 @@ def test_evaluate_needs_test_images(run: Run, run_folder: Path, parts: Path) -> 
     code, _, err = run("evaluate", run_folder, "--data", parts / "train" / "good")
     assert code == 3
     assert "no labelled test images" in err
+
+
+def test_options_that_would_be_ignored_are_refused(run: Run, run_folder: Path, parts: Path) -> None:
+    for words in (
+        ("evaluate", run_folder, "--data", parts, "--precision", "fp16"),
+        ("export", run_folder, "--int8", "x"),
+    ):
+        assert run(*words)[0] == 2
+    code, _, err = run("export", run_folder, "--explain", "--json")
+    assert (code, "pass one of them" in err) == (2, True)
+
+
+def test_a_bundle_for_camera_frames_is_not_evaluated_on_model_frames(
+    run: Run, run_folder: Path, parts: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "camera.bundle"
+    assert output_of(run("export", run_folder, "-o", bundle, "--frame", "160x90", "--json"))["bundle"] == str(bundle)
+    assert output_of(run("verify", bundle, "--json"))["passed"] is True
+    code, _, err = run("evaluate", bundle, "--data", parts)
+    assert (code, "whole camera frames" in err) == (2, True)
 
 
 def test_sources_that_give_nothing(run: Run, bundle_path: Path, tmp_path: Path) -> None:
