@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import platform
 import statistics
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from simplenet_edge.runtime.machine import cpu_count, cpu_model, memory_bytes
+from simplenet_edge.training_run import write_json
 
 __all__ = ["RESULTS", "interleaved_ms", "machine", "summary", "write_result"]
 
@@ -62,7 +62,6 @@ def summary(times: Mapping[str, list[float]], reference: str) -> dict[str, dict[
 
 def write_result(name: str, values: dict[str, Any]) -> Path:
     """Keep a result as `results/NAME.json`."""
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, values)
     return path

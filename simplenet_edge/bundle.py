@@ -39,7 +39,16 @@ from simplenet_edge.spec import (
     to_dict,
 )
 
-__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Bundle", "Manifest", "PrecisionRecord", "golden_files", "write_bundle"]
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "Manifest",
+    "PrecisionRecord",
+    "golden_files",
+    "npy_bytes",
+    "write_bundle",
+]
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -263,12 +272,13 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, bytes], overwr
 def golden_files(frames: Frames, prediction: Prediction) -> dict[str, bytes]:
     """The golden frames and their FP32 prediction as bundle files."""
     return {
-        f"golden/{name}.npy": _npy(array)
+        f"golden/{name}.npy": npy_bytes(array)
         for name, array in (("frames", frames), ("score", prediction.score), ("map", prediction.map))
     }
 
 
-def _npy(array: npt.NDArray[Any]) -> bytes:
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """An array as the content of a `.npy` file, without pickle."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()

@@ -6,11 +6,13 @@ Frames are uint8 `(H, W, 3)` BGR of the model's size, masks bool `(H, W)`, both 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +27,15 @@ __all__ = [
     "FrameReader",
     "Sample",
     "Split",
+    "batched",
     "fingerprint",
     "load_dataset",
     "read_frames",
     "read_sample_mask",
     "split_good",
 ]
+
+_T = TypeVar("_T")
 
 _LISTED = 5  # corrupt files that a message names
 
@@ -153,3 +158,10 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     for name, content in sorted((sample.name, content_hash(sample.path)) for sample in samples):
         digest.update(os.fsencode(name) + b"\0" + content.encode())
     return digest.hexdigest()
+
+
+def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Lists of `size` items in order, the last one shorter where they don't divide; one list is in memory at a time."""
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch

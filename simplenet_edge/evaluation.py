@@ -6,14 +6,13 @@ and never change it. Everything is computed in model frames: maps float32 `(H, W
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from simplenet_edge.data import Sample, read_frames, read_sample_mask
+from simplenet_edge.data import Sample, batched, read_frames, read_sample_mask
 from simplenet_edge.errors import ConfigError, DataError, EngineError
 from simplenet_edge.evaluation_results import (
     ClassMetrics,
@@ -61,7 +60,7 @@ def evaluate(
     pixels = _Pixels(spec, wanted=any(sample.mask_path for sample in samples))
     images: list[ImageResult] = []
     done = 0
-    for batch in _batches(reader, batch_size):
+    for batch in batched(reader, batch_size):
         prediction = _infer(predictor, batch)
         for (sample, _), score, anomaly_map in zip(batch, prediction.score.tolist(), prediction.map, strict=True):
             marked = _marked_share(anomaly_map, operating_point)
@@ -114,12 +113,6 @@ class _Pixels:
         """Sort what was added, one class after the other, and let go of the maps."""
         self.n_masks = {defect: len(masks) for defect, masks in self._masks.items()}
         return {defect: pixel_scores(self._maps.pop(defect), self._masks.pop(defect)) for defect in self.n_masks}
-
-
-def _batches(frames: Iterable[tuple[Sample, Frames]], size: int) -> Iterator[list[tuple[Sample, Frames]]]:
-    frames = iter(frames)
-    while batch := list(itertools.islice(frames, size)):
-        yield batch
 
 
 def _infer(predictor: Predictor, batch: list[tuple[Sample, Frames]]) -> Prediction:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 
 from simplenet_edge.atomic import write_bytes_atomic
+from simplenet_edge.data import batched
 from simplenet_edge.errors import DataError
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames
@@ -148,7 +149,7 @@ def extract_features(
     path = folder / ROWS_NAME
     (folder / INDEX_NAME).unlink(missing_ok=True)
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n_images * kept, dim))
-    for batch in _batches(frames, batch_size):
+    for batch in batched(frames, batch_size):
         with torch.inference_mode():
             stacked = torch.from_numpy(np.stack(batch)).to(model.pixel_mean.device)
             embedding = model.embed(model.normalize(stacked)).cpu().numpy()
@@ -189,14 +190,3 @@ def _floored(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _correlation(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     std = _floored(np.sqrt(np.diagonal(covariance)))
     return np.asarray(covariance / np.outer(std, std))
-
-
-def _batches(frames: Iterable[Frames], size: int) -> Iterable[list[Frames]]:
-    batch: list[Frames] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -8,7 +8,6 @@ tensorboard/                    the curves
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from simplenet_edge.atomic import write_bytes_atomic
+from simplenet_edge.bundle import npy_bytes
 from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, OperatingPoint, ScoreStatistics, from_dict, to_dict
@@ -76,7 +76,7 @@ class TrainingRun:
         """Write everything but TensorBoard's files; `calibration.json`, which marks a finished run, comes last."""
         self.model.save(self.folder)
         write_json(self.folder / TRAINING_NAME, self.record)
-        write_bytes_atomic(self.folder / GOLDEN_NAME, _npy(self.golden_frames))
+        write_bytes_atomic(self.folder / GOLDEN_NAME, npy_bytes(self.golden_frames))
         calibration = {
             "operating_point": to_dict(self.operating_point),
             "score_statistics": to_dict(self.score_statistics),
@@ -88,9 +88,3 @@ class TrainingRun:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write strict, indented JSON, whole or not at all."""
     write_bytes_atomic(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
-
-
-def _npy(array: Frames) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
