@@ -9,7 +9,8 @@
     │   ├── EngineUnavailable  the library behind it isn't installed
     │   └── EngineInputError   frames that break the input contract
     ├── ParityError            two ways to compute the same numbers disagree     exit 7
-    └── SourceError            a camera, video or folder that gives no frames    exit 8
+    ├── SourceError            a camera, video or folder that gives no frames    exit 8
+    └── SinkError              a file, broker or device that takes no results    exit 9
 
 A message says what was expected, what was found and what to do. The command line prints it on one line and leaves
 with `exit_code`; everything else is a bug and keeps its traceback.
@@ -24,6 +25,7 @@ __all__ = [
     "EngineUnavailable",
     "ParityError",
     "SimpleNetEdgeError",
+    "SinkError",
     "SourceError",
     "WeightsError",
 ]
@@ -83,3 +85,9 @@ class SourceError(SimpleNetEdgeError):
     """A camera, video or folder that gives no frames."""
 
     exit_code = 8
+
+
+class SinkError(SimpleNetEdgeError):
+    """A file, folder, broker or device that takes no results."""
+
+    exit_code = 9

@@ -17,7 +17,16 @@ import numpy.typing as npt
 from simplenet_edge.errors import DataError
 from simplenet_edge.spec import Frames, InputSpec
 
-__all__ = ["IMAGE_SUFFIXES", "preprocess", "preprocess_mask", "read_image", "read_mask", "resize_matrices", "to_bgr"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "image_transform",
+    "preprocess",
+    "preprocess_mask",
+    "read_image",
+    "read_mask",
+    "resize_matrices",
+    "to_bgr",
+]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """File endings, in lower case, that count as images."""
@@ -122,10 +131,29 @@ def resize_matrices(
     return rows, columns
 
 
+def image_transform(image_hw: tuple[int, int], spec: InputSpec) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where a model frame's pixels lie in the image that it was made from: `(scale, shift)` along x and along y.
+
+    The model pixel `i` covers `scale * i + shift` to `scale * (i + 1) + shift` in image pixels. Outside the image is
+    what letterbox repeats around it.
+    """
+    x, y = (
+        (size / resized, _first_kept(resized, target) * size / resized)
+        for size, resized, target in zip(
+            image_hw[::-1], _resized_hw(image_hw, spec)[::-1], (spec.width, spec.height), strict=True
+        )
+    )
+    return x, y
+
+
+def _first_kept(resized: int, target: int) -> int:
+    """The first of the `target` pixels in the middle of `resized`; negative where a bar comes before the image."""
+    return (resized - target) // 2 if resized >= target else -((target - resized) // 2)
+
+
 def _axis_matrix(size: int, resized: int, target: int, interpolation: int) -> npt.NDArray[np.float32]:
     scaled = np.asarray(cv2.resize(np.eye(size, dtype=np.float32), (size, resized), interpolation=interpolation))
-    first = (resized - target) // 2 if resized >= target else -((target - resized) // 2)
-    kept = np.clip(np.arange(target) + first, 0, resized - 1)  # a cut, or the edge repeated into the bars
+    kept = np.clip(np.arange(target) + _first_kept(resized, target), 0, resized - 1)  # a cut, or the repeated edge
     return np.ascontiguousarray(scaled[kept])
 
 

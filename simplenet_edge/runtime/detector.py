@@ -41,6 +41,7 @@ class Verdict:
     """What was decided about one image: NG when `score > threshold`, OK otherwise.
 
     `frame` is what the engine was given, `map` float32 `(H, W)` what it said of it, `spec` how one becomes the other.
+    `normal_level` is the raw score that is drawn as fully normal: the median of the good calibration images.
     """
 
     verdict: Literal["OK", "NG"]
@@ -50,6 +51,7 @@ class Verdict:
     frame: Frames
     spec: InputSpec
     times: StageTimes
+    normal_level: float
 
     @property
     def model_frame(self) -> Frames:
@@ -67,8 +69,11 @@ class Detector:
         self.engine = engine
         self.bundle = engine.bundle
         self.bundle_id = engine.bundle.id
-        self._spec = engine.bundle.manifest.input
-        self.threshold = engine.bundle.record(engine.precision).operating_point.threshold
+        self.spec = engine.bundle.manifest.input
+        record = engine.bundle.record(engine.precision)
+        self.threshold = record.operating_point.threshold
+        self.pixel_threshold = record.operating_point.pixel_threshold
+        self.score_statistics = record.score_statistics
 
     def inspect(self, image: Frames) -> Verdict:
         """The verdict on one image uint8 `(H0, W0, 3)` BGR. Raises EngineInputError or EngineError."""
@@ -79,25 +84,36 @@ class Detector:
 
         One call of the engine. Raises EngineInputError or EngineError.
         """
-        if not images:
-            raise EngineInputError("expected at least one image, found none")
-        for image in images:
-            _check(image)
         started = time.perf_counter()
-        frames = np.stack([self._frame(image) for image in images])
-        preprocessed = time.perf_counter()
-        score, maps = self.engine.predict(frames)
+        frames = [self.prepare(image) for image in images]
+        return self.infer(frames, (time.perf_counter() - started) * 1000)
+
+    def prepare(self, image: Frames) -> Frames:
+        """What the engine takes of an image uint8 `(H0, W0, 3)` BGR; from any thread. Raises EngineInputError."""
+        _check(image)
+        return self._frame(image)
+
+    def infer(self, frames: Sequence[Frames], preprocess_ms: float = 0.0) -> list[Verdict]:
+        """The verdicts on frames that `prepare` gave, at least one, in one call of the engine.
+
+        `preprocess_ms` is what preparing all of them took, for the record. Raises EngineInputError or EngineError.
+        """
+        if not frames:
+            raise EngineInputError("expected at least one image, found none")
+        started = time.perf_counter()
+        score, maps = self.engine.predict(np.stack(frames))
         inferred = time.perf_counter()
         verdicts: list[Literal["OK", "NG"]] = ["NG" if float(value) > self.threshold else "OK" for value in score]
         done = time.perf_counter()
-        share_ms = 1000 / len(images)
+        normal_level = self.score_statistics.median
+        share = 1 / len(frames)
         times = StageTimes(
-            preprocess_ms=(preprocessed - started) * share_ms,
-            infer_ms=(inferred - preprocessed) * share_ms,
-            post_ms=(done - inferred) * share_ms,
+            preprocess_ms=preprocess_ms * share,
+            infer_ms=(inferred - started) * 1000 * share,
+            post_ms=(done - inferred) * 1000 * share,
         )
         return [
-            Verdict(verdict, float(score[i]), self.threshold, maps[i], frames[i], self._spec, times)
+            Verdict(verdict, float(score[i]), self.threshold, maps[i], frames[i], self.spec, times, normal_level)
             for i, verdict in enumerate(verdicts)
         ]
 
@@ -105,7 +121,7 @@ class Detector:
         """The image as the engine takes it: a model frame, or the camera frame itself where the graph resizes."""
         if self.bundle.manifest.frame_hw is None:
             try:
-                return preprocess(image, self._spec)
+                return preprocess(image, self.spec)
             except DataError as error:
                 raise EngineInputError(str(error)) from error
         if image.shape[:2] != self.engine.frame_hw:

@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["cpu_count", "cpu_model", "installed_version", "memory_bytes"]
+__all__ = ["cpu_count", "cpu_model", "installed_version", "memory_bytes", "resident_bytes"]
 
 
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
@@ -38,6 +38,15 @@ def cpu_count() -> int:
 def memory_bytes() -> int:
     """The physical memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes() -> int:
+    """How much memory this process holds now, in bytes; Linux only, 0 elsewhere."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def installed_version(*distributions: str) -> str | None:

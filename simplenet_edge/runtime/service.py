@@ -1,0 +1,59 @@
+"""Signals and the service manager: a clean end on SIGTERM and Ctrl-C, a swap on SIGHUP, systemd's notifications."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["notify_systemd", "signals_handled"]
+
+
+@contextmanager
+def signals_handled(stop: threading.Event, on_hangup: Callable[[], object] | None = None) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`, a second one raises KeyboardInterrupt; SIGHUP calls `on_hangup` in a thread.
+
+    Only the main thread can arrange that; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    def on_hup(number: int, frame: FrameType | None) -> None:
+        assert on_hangup is not None
+        threading.Thread(target=on_hangup, name="hangup", daemon=True).start()
+
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]
+    handlers = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}
+    if on_hangup is not None and hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = on_hup
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old if old is not None else signal.SIG_DFL)
+
+
+def notify_systemd(state: str) -> bool:
+    """Send `READY=1`, `WATCHDOG=1`, `STOPPING=1` ... to systemd (sd_notify); False where it did not start this."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return False
+    target = "\0" + address[1:] if address.startswith("@") else address
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(1)
+            sender.sendto(state.encode(), target)
+    except OSError:
+        return False
+    return True
