@@ -1,0 +1,65 @@
+"""What OpenCV's VideoCapture opens: video files, V4L2 devices, FFmpeg streams, GStreamer pipelines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import cv2
+
+from simplenet_edge.errors import SourceError
+from simplenet_edge.preprocess import to_bgr
+from simplenet_edge.spec import Frames
+
+__all__ = ["CaptureDevice", "has_gstreamer", "open_capture", "without_password"]
+
+
+class CaptureDevice:
+    """An open VideoCapture; uint8 `(H, W, 3)` BGR."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+
+    def read(self) -> Frames:
+        """The next image. Raises SourceError when none comes, DataError for one that can't be used."""
+        read, image = self._capture.read()
+        if not read:
+            raise SourceError("it stopped giving frames; check the camera, its cable and its network")
+        return to_bgr(image)
+
+    def get(self, property_id: int) -> float:
+        """A property by OpenCV's number."""
+        return float(self._capture.get(property_id))
+
+    def set(self, property_id: int, value: float) -> bool:
+        """Ask for a property; False where it can't be asked for. What came of it, `get` says."""
+        return bool(self._capture.set(property_id, value))
+
+    def close(self) -> None:
+        """Give the device back."""
+        self._capture.release()
+
+
+def open_capture(
+    target: str | int, backend: int, call: str, advice: str, parameters: Mapping[int, int] | None = None
+) -> CaptureDevice:
+    """Open it. `call` is the Python call as the user could repeat it. Raises SourceError, with it and the advice."""
+    flat = [number for pair in (parameters or {}).items() for number in pair]
+    try:
+        capture = cv2.VideoCapture(target, backend, flat)
+    except cv2.error as error:
+        raise SourceError(f"OpenCV {cv2.__version__} could not open {call} ({error.err}); {advice}") from None
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(f"OpenCV {cv2.__version__} could not open {call}; {advice}")
+    return CaptureDevice(capture)
+
+
+def has_gstreamer() -> bool:
+    """Whether this OpenCV was built with GStreamer; pip's wheels weren't, though they have `cv2.CAP_GSTREAMER`."""
+    return re.search(r"^\s*GStreamer:\s+YES", cv2.getBuildInformation(), re.MULTILINE) is not None
+
+
+def without_password(url: str) -> str:
+    """An address or a pipeline as it may be logged: `rtsp://user:secret@host/1` becomes `rtsp://***@host/1`."""
+    return re.sub(r"(user-pw=)\S+", r"\1***", re.sub(r"//[^/\s]*@", "//***@", url))

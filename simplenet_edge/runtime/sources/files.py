@@ -1,0 +1,110 @@
+"""Recorded frames: a folder of images, one image, a video file; every frame, in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+
+from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.preprocess import IMAGE_SUFFIXES, read_image
+from simplenet_edge.runtime.records import FrameRecord
+from simplenet_edge.runtime.sources.base import Source, utc_now
+from simplenet_edge.runtime.sources.capture import CaptureDevice, open_capture
+
+__all__ = ["ImageFiles", "VideoFile", "natural_order"]
+
+_COUNTED_CONTAINERS = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # others have a count guessed from the duration
+_COUNT_SLACK = 0.01  # share of frames that a container may count and not hold, e.g. an AVI's dropped ones
+
+
+class ImageFiles(Source):
+    """The images of a folder and its subfolders in natural order (2 before 10), or one image file.
+
+    A file that can't be decoded gives a record with its error: it is neither fatal nor skipped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+        self.folder = path if path.is_dir() else None
+        self._files: list[Path] = []
+
+    def _open(self) -> None:
+        if self.folder is None:
+            self._files = [self.path]
+            return
+        files = [file for file in self.folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        if not files:
+            raise SourceError(f"{self.folder}: no images in it; expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
+        self._files = sorted(files, key=natural_order)
+
+    def _close(self) -> None:
+        self._files = []
+
+    def __iter__(self) -> Iterator[FrameRecord]:
+        if not self._files:
+            raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
+        for frame_id, file in enumerate(self._files):
+            if self.stopping.is_set():
+                return
+            name = file.relative_to(self.folder).as_posix() if self.folder else file.name
+            now = utc_now()
+            try:
+                yield FrameRecord(frame_id, name, now, read_image(file))
+            except DataError as error:
+                yield FrameRecord(frame_id, name, now, None, str(error))
+
+
+class VideoFile(Source):
+    """The frames of a video file. A file that ends before the count in its header ends with an error record."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+        self._device: CaptureDevice | None = None
+
+    def _open(self) -> None:
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        advice = f"check that it is a whole video with a known codec (an image would end in {endings})"
+        call = f"cv2.VideoCapture({str(self.path)!r})"
+        self._device = open_capture(str(self.path), cv2.CAP_ANY, call, advice)
+
+    def _close(self) -> None:
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+    def __iter__(self) -> Iterator[FrameRecord]:
+        if self._device is None:
+            raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
+        declared = self._declared_count(self._device)
+        frame_id = 0
+        while not self.stopping.is_set():
+            try:
+                image = self._device.read()
+            except SourceError:
+                break
+            yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), image)
+            frame_id += 1
+        else:
+            return
+        if frame_id == 0:
+            raise SourceError(f"{self.path}: the video opens but gives no frame; check it with ffprobe")
+        if declared - frame_id > declared * _COUNT_SLACK:
+            reason = f"the video ended after {frame_id} of {declared} frames; it is cut off or damaged: copy it again"
+            yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), None, reason)
+
+    def _declared_count(self, device: CaptureDevice) -> int:
+        return int(device.get(cv2.CAP_PROP_FRAME_COUNT)) if self.path.suffix.lower() in _COUNTED_CONTAINERS else 0
+
+    def _frame_name(self, frame_id: int) -> str:
+        return f"{self.path.name}#{frame_id}"
+
+
+def natural_order(path: Path) -> tuple[list[str | int], str]:
+    """A sorting key: 2 before 10."""
+    parts = re.split(r"([0-9]+)", path.as_posix().casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.as_posix()
