@@ -1,0 +1,237 @@
+"""A thread for each sink, so that a slow disk or a dead broker never holds up the line."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
+from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.sinks.base import Sink
+from simplenet_edge.runtime.sinks.tally import Tally
+
+__all__ = ["SinkWorker"]
+
+_FIRST_RETRY_S = 0.5
+_LAST_RETRY_S = 5.0
+_IDLE_S = 1.0
+_OPEN_S = 10.0  # to wait for a sink to open before a live line starts without it
+_CLOSE_S = 5.0  # for the sink itself to close
+_NO_MAP = np.empty((0, 0), np.float32)
+_NO_FRAME = np.empty((0, 0, 3), np.uint8)
+
+
+class SinkWorker:
+    """Runs one sink in a thread of its own: `open`, `submit` each result, `close`; or as a context manager.
+
+    `wait=True` is for recorded frames, of which no result may be missing: `submit` blocks until there is room, and the
+    first failure of the sink ends it; `submit` or `close` raises it. `wait=False` is for a live line: `submit` never
+    blocks; where the queue is full the oldest result is lost, so that what is written after an outage is the newest; a
+    sink that fails is closed and opened again until it takes the result (where it `keeps_trying`; otherwise what it
+    didn't take at once is lost). Losses are counted, and logged once an outage.
+    """
+
+    def __init__(self, sink: Sink, *, capacity: int | None = None, wait: bool) -> None:
+        self._capacity = sink.capacity if capacity is None else capacity
+        if self._capacity < 1:
+            raise ConfigError(f"the queue of a sink holds at least 1 result, not {capacity}")
+        self.sink = sink
+        self.name = sink.name
+        self._wait = wait
+        self._changed = threading.Condition()  # around all below
+        self._queue: deque[FrameResult] = deque()
+        self._hand: FrameResult | None = None  # being written
+        self._tally = Tally(sink.name)
+        self._failure: Exception | None = None  # what ended the thread
+        self._failure_told = False
+        self._deadline: float | None = None  # set by `close`
+        self._abandoned = False
+        self._tried = threading.Event()  # to open the sink
+        self._closing = threading.Event()
+        self._sink_is_open = False  # the thread's own
+        self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
+
+    def open(self) -> None:
+        """Start the thread and open the sink in it. Raises what no waiting mends, and with `wait` SinkError too."""
+        self._thread.start()
+        tried = self._tried.wait(_OPEN_S)
+        with self._changed:
+            if not tried:
+                self._tally.error = f"{self.name} is not open after {_OPEN_S:.0f} s"
+                self._failure = SinkError(self._tally.error) if self._wait else None
+        self._tell_failure()
+
+    def submit(self, result: FrameResult) -> None:
+        """Hand over one result. With `wait` it raises what ended the sink."""
+        if not self.sink.needs_images:
+            result = _without_images(result)
+        with self._changed:
+            if self._wait:
+                self._changed.wait_for(lambda: self._has_ended() or len(self._queue) < self._capacity)
+            if self._has_ended():
+                self._tally.add_lost()
+                if self._wait and self._failure is None:
+                    self._failure = SinkError(f"{self.name} was closed before all results were written")
+            else:
+                if len(self._queue) >= self._capacity:
+                    self._queue.popleft()
+                    self._tally.add_lost()
+                self._queue.append(result)
+                self._changed.notify_all()
+            failure = self._failure
+            self._failure_told = failure is not None
+        if failure is not None:
+            raise failure
+
+    def snapshot(self) -> dict[str, Any]:
+        """`written` (what the sink took), `lost`, `waiting` (here, or in its spool), `error` (None once it is over)."""
+        with self._changed:
+            return {
+                "written": self._tally.written,
+                "lost": self._tally.lost + self.sink.lost,
+                "waiting": len(self._queue) + (self._hand is not None) + self.sink.waiting,
+                "error": self._tally.error or self.sink.fault,
+            }
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits for up to `timeout_s`, count the rest as lost, and end the thread.
+
+        Returns within `timeout_s` and 5 s, also where the sink hangs. With `wait` it raises what ended the sink, or
+        SinkError where a result is missing.
+        """
+        with self._changed:
+            if self._deadline is None:
+                self._deadline = time.monotonic() + timeout_s
+            self._changed.notify_all()
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s + _CLOSE_S)
+        with self._changed:
+            self._abandoned = True
+            missing = len(self._queue) + (self._hand is not None)
+            self._queue.clear()
+            self._hand = None
+            self._tally.add_lost(missing)
+            if self._wait and missing and self._failure is None:
+                self._failure = SinkError(f"{self.name}: {missing} results were not written in {timeout_s:.0f} s")
+        self._tell_failure()
+
+    def __enter__(self) -> SinkWorker:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except SimpleNetEdgeError:
+            if kind is None:
+                raise
+
+    def _has_ended(self) -> bool:
+        return self._failure is not None or self._deadline is not None
+
+    def _tell_failure(self) -> None:
+        with self._changed:
+            failure = None if self._failure_told else self._failure
+            self._failure_told = self._failure is not None
+        if failure is not None:
+            raise failure
+
+    def _run(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        while self._take():
+            done = self._turn()
+            self._tried.set()
+            if done:
+                retry_s = _FIRST_RETRY_S
+                continue
+            self._close_sink()
+            if self._failure is not None:
+                return
+            self._pause(retry_s)
+            retry_s = min(2 * retry_s, _LAST_RETRY_S)
+        self._close_sink()
+
+    def _take(self) -> bool:
+        """Take the next result in hand, where there is one; False when it is time to end."""
+        with self._changed:
+            if self._hand is None and self._queue:
+                self._hand = self._queue.popleft()
+                self._changed.notify_all()
+            if self._failure is not None:
+                return False
+            return self._deadline is None or (self._hand is not None and time.monotonic() < self._deadline)
+
+    def _turn(self) -> bool:
+        """Open the sink where needed, write what is in hand or else idle; False where that failed."""
+        result, more = self._hand, False
+        try:
+            if not self._sink_is_open:
+                self.sink.open()
+                self._sink_is_open = True
+                self._tried.set()
+            if result is None:
+                more = self.sink.idle()
+            else:
+                lost = self.sink.lost
+                self.sink.write(result)
+                if self._wait and self.sink.lost > lost:
+                    raise SinkError(f"{self.name} lost {self.sink.lost - lost} results; make its spool larger")
+        except Exception as error:
+            self._failed(error)
+            return False
+        with self._changed:
+            if result is not None and not self._abandoned:
+                self._hand = None
+                self._tally.add_written(has_caught_up=not self._queue)
+            elif not self._queue and not more and self._deadline is None:
+                self._changed.wait(_IDLE_S)
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        with self._changed:
+            self._tally.fail(error)
+            if self._wait or not (self._tried.is_set() or isinstance(error, SinkError)):
+                self._failure = error
+                self._changed.notify_all()
+            elif not self.sink.keeps_trying and self._hand is not None:
+                self._hand = None
+                self._tally.add_lost()
+
+    def _pause(self, seconds: float) -> None:
+        if self._deadline is None:
+            self._closing.wait(seconds)
+        else:
+            time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
+        if not self.sink.keeps_trying:
+            with self._changed:
+                self._tally.add_lost(len(self._queue))
+                self._queue.clear()
+
+    def _close_sink(self) -> None:
+        if not self._sink_is_open:
+            return
+        self._sink_is_open = False
+        try:
+            self.sink.close()
+        except Exception as error:
+            if self._tally.error is None:
+                self._failed(error)
+
+
+def _without_images(result: FrameResult) -> FrameResult:
+    """The same numbers; `image` None, map and model frame without a pixel, and nobody to reply to."""
+    inspection = result.inspection
+    if inspection is not None:
+        inspection = dataclasses.replace(inspection, map=_NO_MAP, frame=_NO_FRAME)
+    return dataclasses.replace(
+        result, record=dataclasses.replace(result.record, image=None, reply=None), inspection=inspection
+    )

@@ -1,0 +1,44 @@
+"""Results to write, with no engine behind them, and a way to wait for what another thread does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+
+from simplenet_edge.runtime.detector import StageTimes, Verdict
+from simplenet_edge.runtime.records import FrameRecord, FrameResult
+from simplenet_edge.runtime.regions import Region
+from simplenet_edge.spec import InputSpec
+from tests.bundles import HEIGHT, THRESHOLD, WIDTH, even_frames, with_spot
+
+WHEN = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=timezone.utc)
+NORMAL_LEVEL = 15.0
+SPEC = InputSpec(HEIGHT, WIDTH)
+
+
+def result(
+    number: int, verdict: str = "OK", camera: str = "left", regions: tuple[Region, ...] | None = None
+) -> FrameResult:
+    """The result of frame `number`, `number` seconds after `WHEN`; its score is `number` for OK, 100 more for NG."""
+    name, when = f"part{number}.png", WHEN + timedelta(seconds=number)
+    if verdict == "INVALID":
+        record = FrameRecord(number, name, when, None, "no image", camera)
+        return FrameResult(record, "abc", THRESHOLD, None, "no image", "source")
+    image = (with_spot(even_frames(1)) if verdict == "NG" else even_frames(1))[0]
+    record = FrameRecord(number, name, when, image, camera=camera)
+    score = float(number) + (100 if verdict == "NG" else 0)
+    heat = np.full((HEIGHT, WIDTH), NORMAL_LEVEL, np.float32)
+    times = StageTimes(1.0, 2.0, 3.0)
+    inspection = Verdict(verdict, score, THRESHOLD, heat, image, SPEC, times, NORMAL_LEVEL)  # type: ignore[arg-type]
+    return FrameResult(record, "abc", THRESHOLD, inspection, regions=regions)
+
+
+def until(condition: Callable[[], object], what: str = "what the test waits for") -> None:
+    """Return once the condition holds; give up after a time that no busy machine needs."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} has not come"
+        time.sleep(0.01)

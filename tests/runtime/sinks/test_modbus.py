@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from pymodbus.client import ModbusTcpClient
+from pymodbus.datastore import ModbusDeviceContext, ModbusSequentialDataBlock, ModbusServerContext
+from pymodbus.server import ModbusTcpServer
+
+from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
+from simplenet_edge.runtime.sinks import ModbusAddress, ModbusSink, SinkWorker, open_sink
+from tests.runtime.sinks.brokers import free_port
+from tests.runtime.sinks.results import result, until
+
+UNIT, COIL, REGISTER = 7, 16, 100
+
+
+class Controller:
+    """A Modbus server on a thread of its own, with coils and registers up to 200 for one unit."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._server: ModbusTcpServer | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(60)
+        self._client = ModbusTcpClient("127.0.0.1", port=port)
+        assert self._client.connect()
+
+    def seen(self) -> tuple[list[int], float, list[bool]]:
+        """Verdict and frame, score, and the coils NG, INVALID, heartbeat."""
+        registers = self._client.read_holding_registers(REGISTER, count=4, device_id=UNIT).registers
+        coils = self._client.read_coils(COIL, count=3, device_id=UNIT).bits[:3]
+        return registers[:2], struct.unpack(">f", struct.pack(">HH", *registers[2:]))[0], coils
+
+    def stop(self) -> None:
+        self._client.close()
+        assert self._server is not None
+        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(60)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self) -> None:
+        device = ModbusDeviceContext(
+            co=ModbusSequentialDataBlock(1, [False] * 200), hr=ModbusSequentialDataBlock(1, [0] * 200)
+        )
+
+        async def serve() -> None:
+            context = ModbusServerContext(devices={UNIT: device}, single=False)
+            self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port))
+            await self._server.serve_forever(background=True)
+            self._ready.set()
+            await self._server.serving
+
+        self._loop.run_until_complete(serve())
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    controller = Controller(free_port())
+    yield controller
+    controller.stop()
+
+
+def sink_to(controller: Controller, **options: object) -> ModbusSink:
+    return ModbusSink(ModbusAddress("127.0.0.1", controller.port, UNIT, COIL, REGISTER, **options))  # type: ignore[arg-type]
+
+
+def test_the_map(controller: Controller) -> None:
+    assert controller.seen() == ([0, 0], 0.0, [False, False, False])  # told nothing, it reads INVALID
+    sink = sink_to(controller)
+    sink.open()
+    assert controller.seen() == ([0, 0], 0.0, [False, True, False])
+    for given, seen in [
+        (result(1), ([1, 1], 1.0, [False, False, True])),
+        (result(2, "NG"), ([2, 2], 102.0, [True, False, False])),
+        (result(3), ([1, 3], 3.0, [False, False, True])),
+        (result(4, "INVALID"), ([0, 4], 0.0, [False, True, False])),
+        (result(65536 + 5), ([1, 5], 65541.0, [False, False, True])),
+    ]:
+        sink.write(given)
+        assert controller.seen() == seen
+    sink.close()
+    assert controller.seen() == ([0, 0], 0.0, [False, True, True])  # INVALID, and no heartbeat
+    sink.close()
+
+
+def test_only_one_camera_where_asked(controller: Controller) -> None:
+    with sink_to(controller, camera="right") as sink:
+        sink.write(result(1, camera="right"))
+        sink.write(result(2, "NG", camera="left"))
+        assert controller.seen() == ([1, 1], 1.0, [False, False, True])
+
+
+def test_the_address_names_it_all(controller: Controller) -> None:
+    address = f"modbus://127.0.0.1:{controller.port}?unit={UNIT}&coil={COIL}&register={REGISTER}&camera=left"
+    with open_sink(address) as sink:
+        sink.write(result(2, "NG"))
+        assert controller.seen() == ([2, 2], 102.0, [True, False, True])
+
+
+@pytest.mark.parametrize("options", [{"coil": 300}, {"register": 300}, {"unit": 9}])
+def test_a_map_that_the_controller_lacks_is_an_error_at_once(controller: Controller, options: dict[str, int]) -> None:
+    address = {"unit": UNIT, "coil": COIL, "register": REGISTER, **options}
+    with pytest.raises(SinkError, match=r"the controller (refuses|takes no verdict)"):
+        ModbusSink(ModbusAddress("127.0.0.1", controller.port, **address)).open()
+
+
+def test_an_outage_loses_what_came_meanwhile_and_starts_again_with_invalid() -> None:
+    port = free_port()
+    controller = Controller(port)
+    with SinkWorker(sink_to(controller), wait=False) as line:
+        line.submit(result(1))
+        until(lambda: controller.seen()[0] == [1, 1])
+        controller.stop()
+        line.submit(result(2))
+        until(lambda: line.snapshot() == {**line.snapshot(), "lost": 1, "waiting": 0})
+        assert line.snapshot()["error"] is not None
+        controller = Controller(port)
+        until(lambda: controller.seen()[2][1], "INVALID")  # not the verdict of part 2, nor of part 1
+
+        def is_written() -> bool:
+            line.submit(result(3))
+            return controller.seen()[0] == [1, 3]
+
+        until(is_written)
+        assert line.snapshot()["error"] is None
+    assert controller.seen()[0] == [0, 0]
+    controller.stop()
+
+
+def test_a_controller_that_is_not_there() -> None:
+    with pytest.raises(SinkError, match="does not answer"):
+        ModbusSink(ModbusAddress("127.0.0.1", free_port())).open()
+    with pytest.raises(SinkError, match="not connected"):
+        ModbusSink(ModbusAddress("127.0.0.1")).write(result(1))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("modbus://plc", ModbusAddress("plc")),
+        ("modbus://[::1]:5020/?coil=8", ModbusAddress("::1", 5020, coil=8)),
+        ("modbus://10.0.0.9?unit=2&register=40&camera=a%20b", ModbusAddress("10.0.0.9", 502, 2, 0, 40, "a b")),
+    ],
+)
+def test_addresses(text: str, address: ModbusAddress) -> None:
+    assert ModbusAddress.parse(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "modbus://",
+        "modbus://plc:x",
+        "modbus://plc/path",
+        "modbus://plc?unit=300",
+        "modbus://plc?coil=-1",
+        "modbus://plc?coil=65534",
+        "modbus://plc?register=65533",
+        "modbus://plc?register=a",
+        "modbus://plc?slave=1",
+        "modbus://plc?unit",
+    ],
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"modbus://host:502\?unit=1"):
+        ModbusAddress.parse(text)
+
+
+def test_without_pymodbus_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymodbus.client", None)
+    with pytest.raises(SimpleNetEdgeError, match=r"pip install 'simplenet-edge\[modbus\]'"):
+        ModbusSink(ModbusAddress("127.0.0.1", free_port())).open()
