@@ -65,7 +65,7 @@ def run_demo(
         tell("6/6 streaming the test parts through the runtime")
         sinks = [
             JsonlSink(folder / "verdicts.jsonl"),
-            OverlaySink(folder / "overlays", bundle.record().score_statistics.median),
+            OverlaySink(folder / "overlays"),
         ]
         summary = stream(open_source(str(data / "test")), Detector(engine), sinks)
     return {

@@ -2,7 +2,7 @@
 
 Results go to standard output (`--json`: one JSON object), progress and warnings to standard error. Exit codes are those
 of `simplenet_edge.errors`: 0 done, 1 a missing extra, 2 option, 3 data, 4 weights, 5 bundle, 6 engine, 7 parity,
-8 source.
+8 source, 9 sink.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import typer
 
 from simplenet_edge import __version__
-from simplenet_edge.cli import device, protocol, workstation
+from simplenet_edge.cli import device, line, protocol, workstation
 from simplenet_edge.errors import SimpleNetEdgeError
 
 __all__ = ["app", "main"]
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (workstation, protocol, device):
+for module in (workstation, protocol, device, line):
     for command in module.COMMANDS:
         app.command()(command)
 

@@ -1,4 +1,4 @@
-"""Commands for the device beside the line: build, verify, benchmark, run, inspect, doctor. No PyTorch."""
+"""Commands for the device beside the line: build, verify, benchmark, inspect, doctor. No PyTorch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import dataclasses
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simplenet_edge.cli.console import note, print_json, print_table, progress_bars, warn
 from simplenet_edge.cli.options import (
+    BundleArgument,
     EngineOption,
     JsonOption,
     PrecisionOption,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from simplenet_edge.engines.builder import BatchProfile
 
 __all__ = ["COMMANDS"]
-
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or one .zip file.")]
 
 
 def build(
@@ -179,53 +178,6 @@ def benchmark(
         warn(text)
 
 
-def run(
-    bundle: BundleArgument,
-    source: Annotated[
-        str, typer.Argument(help="A folder, an image, a video file, a camera number or v4l2:///dev/videoN.")
-    ],
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "fp32",
-    threads: ThreadsOption = None,
-    jsonl: Annotated[
-        Path | None, typer.Option("--jsonl", help="File for the verdicts; standard output when left out.")
-    ] = None,
-    overlays: Annotated[Path | None, typer.Option("--overlays", help="Folder for images with their heatmap.")] = None,
-    overlay: Annotated[str, typer.Option("--overlay", help="Which frames get one: ng or all.")] = "ng",
-    check: Annotated[bool, typer.Option(help="Replay the golden frames first.")] = True,
-) -> None:
-    """Inspect every frame of a source; one JSON line a frame."""
-    from simplenet_edge.bundle import Bundle
-    from simplenet_edge.engines.selection import choose_engine, open_engine
-    from simplenet_edge.runtime.detector import Detector
-    from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, Sink
-    from simplenet_edge.runtime.sources import open_source
-    from simplenet_edge.runtime.stream import run as stream
-    from simplenet_edge.runtime.verify import verify as replay
-
-    opened_bundle, frames = Bundle(bundle), open_source(source)
-    choice = choose_engine(engine, precision)
-    note(f"engine {choice.name}: {choice.reason}")
-    sinks: list[Sink] = [JsonlSink(jsonl)]
-    if overlays is not None:
-        level = opened_bundle.record(precision).score_statistics.median
-        sinks.append(OverlaySink(overlays, level, _overlay_choice(overlay), frames.folder))
-    with open_engine(opened_bundle, choice.name, precision, threads) as opened:
-        if check and engine != "fake":
-            replay(opened).require()
-        summary = stream(frames, Detector(opened), sinks)
-    text = f"{summary.frames} frames in {summary.seconds:.1f} s: {summary.ok} OK, {summary.ng} NG"
-    note(f"{text}, {summary.invalid} INVALID" + (" (interrupted)" if summary.interrupted else ""))
-
-
-def _overlay_choice(text: str) -> Literal["ng", "all"]:
-    if text == "ng":
-        return "ng"
-    if text == "all":
-        return "all"
-    raise ConfigError(f"--overlay must be ng or all, not {text!r}")
-
-
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Show what a bundle says about itself, after checking every file's hash."""
     import json
@@ -272,4 +224,4 @@ def doctor(as_json: JsonOption = False) -> None:
     print_table("Doctor", ("", "", "", ""), [(c.name, signs[c.ok], c.detail, c.advice or "") for c in checks])
 
 
-COMMANDS = (build, verify, benchmark, run, inspect, doctor)
+COMMANDS = (build, verify, benchmark, inspect, doctor)

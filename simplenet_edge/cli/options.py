@@ -40,6 +40,7 @@ CategoryOption = Annotated[
     str | None,
     typer.Option("--category", help="Object to take from --csv."),
 ]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or one .zip file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 EngineOption = Annotated[
     str,
