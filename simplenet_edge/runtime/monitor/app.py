@@ -1,0 +1,187 @@
+"""The HTTP interface of the monitor. Needs starlette and prometheus-client.
+
+    /                        the page; works offline
+    /health                  200 where the line inspects, otherwise 503; JSON with the reasons
+    /metrics                 Prometheus
+    /api/status              LineStatus.snapshot(), and what the page must know of the monitor itself
+    /api/history             ?camera=NAME&since=NUMBER: the result to show of each camera, and the scores that are new
+    /api/frame/NAME.jpg      the picture of that result; ?heat=0 without the map
+    /api/ng, /api/ng/ID.jpg  the last NG results
+    POST /api/swap           load the model anew; needs the header X-Simplenet-Edge: 1
+
+Nothing here allows other origins; the header keeps their forms out, the check of the host keeps out a foreign name
+that was pointed at the loopback address.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections.abc import Callable, Collection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from simplenet_edge.errors import SimpleNetEdgeError
+from simplenet_edge.runtime.monitor.health import SILENT_S, problems
+from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
+from simplenet_edge.runtime.monitor.sink import MonitorSink
+from simplenet_edge.runtime.status import LineStatus
+
+__all__ = ["create_app"]
+
+_PAGE = Path(__file__).parent / "page"
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_HEADERS = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+
+def create_app(
+    status: LineStatus, sink: MonitorSink, swap: Callable[[], str] | None, hosts: Collection[str] | None
+) -> Starlette:
+    """The application; `hosts` are the names that it may be asked under, None for any."""
+    line = _Line(status, sink, swap)
+    routes = [
+        Route("/", _Asset(_PAGE / "index.html"), methods=["GET"]),
+        *(
+            Route(f"/{path.name}", _Asset(path), methods=["GET"])
+            for path in sorted(_PAGE.iterdir())
+            if path.suffix in _TYPES
+        ),
+        Route("/health", line.health),
+        Route("/metrics", line.metrics),
+        Route("/api/status", line.status),
+        Route("/api/history", line.history),
+        Route("/api/frame/{camera:path}.jpg", line.frame),
+        Route("/api/ng", line.ng),
+        Route("/api/ng/{id:int}.jpg", line.ng_picture),
+        Route("/api/swap", line.swap, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(_Guard, hosts=hosts)])
+
+
+class _Asset:
+    """One file of the page, as an ASGI application. Read once: an upgrade of the package can't mix two versions."""
+
+    def __init__(self, path: Path) -> None:
+        self._response = Response(path.read_bytes(), media_type=_TYPES[path.suffix])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._response(scope, receive, send)
+
+
+class _Line:
+    """What is asked of the line. Coroutines do what takes no time; pictures and swaps go to other threads."""
+
+    def __init__(self, status: LineStatus, sink: MonitorSink, swap: Callable[[], str] | None) -> None:
+        self._status = status
+        self._sink = sink
+        self._swap = swap
+        self._swapping = threading.Lock()
+        self._run = secrets.token_hex(8)
+
+    async def health(self, request: Request) -> Response:
+        snapshot = self._status.snapshot()
+        reasons = problems(snapshot)
+        content = {
+            "healthy": snapshot["healthy"],
+            "state": snapshot["state"],
+            "reasons": reasons,
+            "alarms": snapshot["alarms"],
+        }
+        return JSONResponse(content, 200 if snapshot["healthy"] else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(metrics_text(self._status), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def status(self, request: Request) -> Response:
+        snapshot = self._status.snapshot()
+        about = {
+            "run": self._run,
+            "can_swap": self._swap is not None,
+            "problems": problems(snapshot),
+            "silent_s": SILENT_S,
+        }
+        return JSONResponse({**snapshot, "monitor": about})
+
+    async def history(self, request: Request) -> Response:
+        text = request.query_params.get("since", "0")
+        if not re.fullmatch("[0-9]{1,18}", text):
+            return _refusal(400, f"since must be the sequence number of an earlier answer, not {text!r}")
+        history = self._sink.history(int(text), request.query_params.get("camera"))
+        return JSONResponse({"run": self._run, **history})
+
+    def frame(self, request: Request) -> Response:
+        heat = request.query_params.get("heat", "1")
+        if heat not in ("0", "1"):
+            return _refusal(400, f"heat must be 0 or 1, not {heat!r}")
+        camera = request.path_params["camera"]
+        return _jpeg(self._sink.picture(camera, heat == "1"), f"there is no image of camera {camera!r} yet")
+
+    async def ng(self, request: Request) -> Response:
+        return JSONResponse({"run": self._run, **self._sink.gallery.to_dict()})
+
+    async def ng_picture(self, request: Request) -> Response:
+        entry_id = request.path_params["id"]
+        return _jpeg(self._sink.gallery.jpeg(entry_id), f"NG picture {entry_id} is not kept (any more)")
+
+    async def swap(self, request: Request) -> Response:
+        if self._swap is None:
+            return _refusal(404, "this line was started without a way to swap its model")
+        if request.headers.get("x-simplenet-edge") != "1":
+            return _refusal(403, "a swap needs the header X-Simplenet-Edge: 1")
+        if not self._swapping.acquire(blocking=False):
+            return _refusal(409, "a swap is under way already")
+        try:
+            return JSONResponse({"text": await run_in_threadpool(self._swap)})
+        except SimpleNetEdgeError as error:
+            return _refusal(500, str(error))
+        finally:
+            self._swapping.release()
+
+
+class _Guard:
+    """Refuses hosts that are not ours, and adds the headers that keep other sites out."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        app = self._app
+        if scope["type"] == "http" and not self._is_ours(Headers(scope=scope).get("host", "")):
+            app = _refusal(403, "this address is served to this machine only; ask for it as localhost")
+        await app(scope, receive, send_guarded)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            return self._hosts is None or urlsplit(f"//{host}").hostname in self._hosts
+        except ValueError:
+            return False
+
+
+def _refusal(code: int, error: str) -> Response:
+    return JSONResponse({"error": error}, code)
+
+
+def _jpeg(data: bytes | None, error: str) -> Response:
+    return _refusal(404, error) if data is None else Response(data, media_type="image/jpeg")

@@ -1,0 +1,96 @@
+// What is said of the whole line: state, alarms, model, shadow, outputs.
+import { clock, count, duration, field, fillRows, number, setText, showFault } from "./dom.js";
+
+const byId = (id) => document.getElementById(id);
+
+export function showState(text, state) {
+  const node = field(document, "state");
+  setText(node, text);
+  node.dataset.state = state;
+}
+
+export function showLine(status, now) {
+  setText(field(document, "subtitle"), status.model.name ?? "line monitor");
+  setText(field(document, "uptime"), duration(status.uptime_s));
+  setText(field(document, "clock"), clock(now * 1000));
+  if (status.healthy) showState("RUNNING", "running");
+  else showState(status.state === "running" ? "NOT HEALTHY" : status.state.toUpperCase(), "unhealthy");
+  showAlarms(status);
+  showModel(status.model, status.monitor.can_swap);
+  showShadow(status.shadow);
+  showSinks(status.sinks);
+}
+
+function showAlarms(status) {
+  const known = status.alarms.map((alarm) => [alarm.camera, alarm.text, `since ${clock(alarm.since)}`]);
+  const texts = status.state === "running" ? [...status.monitor.problems.map((text) => ["", text, ""]), ...known] : known;
+  const box = byId("alarms");
+  const key = JSON.stringify(texts.map(([camera, text]) => [camera, text.replace(/\d+ s$/, "")]));
+  box.hidden = texts.length === 0;
+  if (box.dataset.key === key) return; // or a screen reader would read them out twice a second
+  box.dataset.key = key;
+  box.firstElementChild.replaceChildren(
+    ...texts.map(([camera, text, since]) => {
+      const item = document.createElement("li");
+      const what = document.createElement("b"), when = document.createElement("span");
+      what.textContent = camera ? `${camera}: ${text}` : text;
+      when.textContent = since;
+      item.append(what, when);
+      return item;
+    }),
+  );
+}
+
+function showModel(model, canSwap) {
+  fillRows(byId("model"), [
+    ["Name", model.name],
+    ["Bundle", model.bundle_id?.slice(0, 12)],
+    ["Engine", model.engine],
+    ["Device", model.provider],
+    ["Precision", model.precision?.toUpperCase()],
+    ["Threshold", model.threshold === undefined ? null : number(model.threshold)],
+    ["Swaps", model.swaps || null],
+  ]);
+  showFault(byId("swap-error"), model.swap_error);
+  byId("swap").hidden = !canSwap;
+}
+
+function showShadow(shadow) {
+  byId("shadow").hidden = shadow === null;
+  if (shadow === null) return;
+  const share = shadow.compared ? `${((100 * shadow.disagreed) / shadow.compared).toFixed(2)} %` : "–";
+  setText(field(document, "shadow-share"), share);
+  fillRows(byId("shadow-rows"), [
+    ["Bundle", shadow.bundle_id.slice(0, 12)],
+    ["Compared", count(shadow.compared)],
+    ["OK, shadow NG", count(shadow.ok_to_ng)],
+    ["NG, shadow OK", count(shadow.ng_to_ok), shadow.ng_to_ok > 0],
+    ["Skipped", count(shadow.skipped)],
+  ]);
+  showFault(byId("shadow-error"), shadow.error);
+}
+
+function showSinks(sinks) {
+  const rows = Object.entries(sinks).flatMap(([name, sink]) => {
+    const row = document.createElement("tr");
+    const head = document.createElement("th");
+    head.scope = "row";
+    head.textContent = name;
+    const cells = [sink.written, sink.waiting, sink.lost].map((value) => {
+      const cell = document.createElement("td");
+      cell.textContent = count(value);
+      return cell;
+    });
+    cells[2].classList.toggle("fault", sink.lost > 0);
+    row.append(head, ...cells);
+    if (!sink.error) return [row];
+    const why = document.createElement("tr");
+    const cell = document.createElement("td");
+    cell.colSpan = 4;
+    cell.className = "fault";
+    cell.textContent = sink.error;
+    why.append(cell);
+    return [row, why];
+  });
+  byId("sinks").replaceChildren(...rows);
+}

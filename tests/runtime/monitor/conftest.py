@@ -1,0 +1,63 @@
+"""Real results: frames that a detector on the fake engine has judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+
+import pytest
+
+from simplenet_edge.bundle import Bundle
+from simplenet_edge.engines.fake import FakeEngine
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.records import FrameRecord, FrameResult, VerdictName
+from simplenet_edge.runtime.regions import find_regions
+from simplenet_edge.runtime.status import LineStatus
+from simplenet_edge.spec import Frames
+from tests.bundles import THRESHOLD, even_frames, with_spot
+
+WHEN = datetime(2026, 3, 1, 12, 30, 15, tzinfo=timezone.utc)
+
+Make = Callable[..., FrameResult]
+
+
+@pytest.fixture(scope="module")
+def detector(bundle: Bundle) -> Iterator[Detector]:
+    with FakeEngine(bundle) as engine:
+        yield Detector(engine)
+
+
+@pytest.fixture
+def make(detector: Detector) -> Make:
+    """A result of a camera: `make("NG", "top", frame_id=3, at_s=1.0, name="part3.png")`."""
+
+    def make_result(
+        verdict: VerdictName, camera: str = "top", frame_id: int = 0, at_s: float = 0.0, name: str = "part.png"
+    ) -> FrameResult:
+        good = even_frames(1)
+        image: Frames | None = with_spot(good)[0] if verdict == "NG" else good[0]
+        if verdict == "INVALID":
+            record = FrameRecord(frame_id, name, WHEN, None, "the cable is out", camera, monotonic_s=at_s)
+            return FrameResult(record, detector.bundle_id, THRESHOLD, None, "the cable is out", "source")
+        record = FrameRecord(frame_id, name, WHEN, image, None, camera, monotonic_s=at_s, dropped=2)
+        assert image is not None
+        inspection = detector.inspect(image)
+        regions = find_regions(inspection.map, THRESHOLD, inspection.spec, image.shape[:2])
+        result = FrameResult(record, detector.bundle_id, THRESHOLD, inspection, regions=regions, latency_ms=8.0)
+        assert result.verdict == verdict
+        return result
+
+    return make_result
+
+
+@pytest.fixture
+def status(detector: Detector) -> LineStatus:
+    """A line that runs, with a live camera `top` and a recorded one with a name made to break pages."""
+    status = LineStatus()
+    status.add_camera("top", live=True)
+    status.add_camera('<img src=x onerror="alert(1)">/2', live=False)
+    status.put("state", "running")
+    model = {"bundle_id": detector.bundle_id, "name": "tiny", "engine": "fake", "provider": "numpy"}
+    status.put("model", {**model, "precision": "fp32", "threshold": THRESHOLD, "swaps": 1, "swap_error": None})
+    status.put("sinks", {"line.jsonl": {"written": 7, "lost": 3, "waiting": 1, "error": "the disk is full"}})
+    return status

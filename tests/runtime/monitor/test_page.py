@@ -1,0 +1,146 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from simplenet_edge.runtime.monitor import Monitor
+from simplenet_edge.runtime.status import Alarm, LineStatus
+from tests.runtime.monitor.chromium import Chromium, take_screenshot
+from tests.runtime.monitor.conftest import Make
+
+ODD_NAME = '<img src=x onerror="alert(1)">/2'
+TOP = "document.querySelectorAll('.camera')[0]"
+ODD = "document.querySelectorAll('.camera')[1]"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Chromium]:
+    with Chromium() as page:
+        yield page
+
+
+def feed(monitor: Monitor, status: LineStatus, make: Make, verdicts: list[str], camera: str = "top") -> None:
+    start_s = time.monotonic() - len(verdicts)
+    for i, verdict in enumerate(verdicts):
+        result = make(verdict, camera, frame_id=i, at_s=start_s + i, name=f"part{i}.png")
+        status.add(result)
+        monitor.sink.write(result)
+
+
+def says(camera: str, verdict: str) -> str:
+    return f"{camera} && {camera}.querySelector('[data-field=verdict]').textContent === '{verdict}'"
+
+
+def test_verdict_picture_chart_and_gallery_appear(page: Chromium, status: LineStatus, make: Make) -> None:
+    status.raise_alarm(Alarm("drift", "scores <b>rise</b>", "top"))
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["OK", "OK", "INVALID", "NG"])
+        page.open(monitor.url)
+        page.wait_for(says(TOP, "NG"))
+        page.wait_for(says(ODD, "WAITING"))
+        page.wait_for(f"{TOP}.querySelector('img').naturalWidth === 48 && !{TOP}.querySelector('img').hidden")
+        assert page.run(f"{TOP}.querySelector('use').getAttribute('href')") == "#shape-ng"  # not by colour alone
+        assert page.run(f"getComputedStyle({TOP}.querySelector('.verdict')).backgroundColor") == "rgb(194, 31, 31)"
+        assert page.run(f"{TOP}.querySelector('.chart .scores').getAttribute('d').split('L').length") == 3
+        assert page.run(f"{TOP}.querySelector('.chart .ng').getAttribute('d').split('M').length") == 2
+        assert "threshold 60.00, 1 NG, 1 invalid" in page.run(f"{TOP}.querySelector('.chart').ariaLabel")
+        page.wait_for("document.querySelector('#ng img').naturalWidth === 48")
+        assert "part3.png" in page.run("document.querySelector('#ng img').alt")
+        assert page.text("#alarms").startswith("top: scores <b>rise</b>")
+        assert "the disk is full" in page.text("#sinks")
+        assert "fake" in page.text("#model")
+        assert page.run("document.querySelector('#swap').hidden")
+        feed(monitor, status, make, ["OK"])
+        page.wait_for(says(TOP, "OK"))  # after the NG has been seen
+        assert page.errors == []
+
+
+def test_what_the_server_says_is_only_ever_text(page: Chromium, status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["NG"], ODD_NAME)
+        page.open(monitor.url)
+        page.wait_for(says(ODD, "NG"))
+        page.wait_for(f"!{ODD}.querySelector('.picture img').hidden")  # its odd name works in an address too
+        assert page.run(f"{ODD}.querySelector('[data-field=name]').textContent") == ODD_NAME
+        assert page.run("document.querySelector('img[onerror]')") is None
+        assert page.errors == []
+
+
+def test_an_ng_part_is_shown_large_from_the_keyboard(page: Chromium, status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["NG"])
+        page.open(monitor.url)
+        page.wait_for("document.querySelector('#ng button')")
+        page.run("document.querySelector('#ng button').focus()")
+        page.press("Enter")
+        page.wait_for("document.querySelector('#large').open && document.querySelector('#large img').naturalWidth")
+        assert page.text("#large-title") == "NG part0.png"
+        page.press("Escape")
+        page.wait_for("!document.querySelector('#large').open")
+        page.press("h")
+        page.wait_for(f"{TOP}.querySelector('.picture img').src.includes('heat=0')")
+        assert page.run("document.querySelector('#heat').ariaPressed") == "false"
+
+
+def test_a_swap_is_asked_for_twice_and_its_answer_shown(page: Chromium, status: LineStatus) -> None:
+    with Monitor(status, port=0, swap=lambda: "bundle 2 runs") as monitor:
+        page.open(monitor.url)
+        page.wait_for("document.querySelector('#swap') && !document.querySelector('#swap').hidden")
+        page.run("document.querySelector('#swap').click()")
+        page.wait_for("document.querySelector('#confirm').open")
+        page.run("document.querySelector('#swap-now').click()")
+        page.wait_for("document.querySelector('#confirm .answer').textContent === 'bundle 2 runs'")
+
+
+def test_a_camera_that_is_away_has_no_verdict(page: Chromium, status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["OK"])
+        page.open(monitor.url)
+        page.wait_for(says(TOP, "OK"))
+        status.connection("top", connected=False, reconnects=0)
+        page.wait_for(says(TOP, "CAMERA AWAY"))
+        assert page.run(f"{TOP}.dataset.verdict") == "NONE"
+        assert page.text('[data-field="state"]') == "NOT HEALTHY"
+        assert "camera top is away" in page.text("#alarms")
+        status.connection("top", connected=True, reconnects=1)
+        page.wait_for(says(TOP, "OK"))
+        status.put("state", "stopping")
+        page.wait_for(says(TOP, "STOPPING"))
+
+
+def test_a_screenshot(status: LineStatus, make: Make, tmp_path: Path) -> None:
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["NG"])
+        feed(monitor, status, make, ["OK"], ODD_NAME)
+        take_screenshot(monitor.url, tmp_path / "monitor.png", width=640, height=480, scheme="dark")
+    image = cv2.imread(str(tmp_path / "monitor.png"))
+    assert image is not None
+    assert image.shape == (480, 640, 3)
+    assert np.median(image) < 60  # dark, as was asked for
+
+
+def test_no_verdict_outlives_its_connection(page: Chromium, status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["OK"])
+        page.open(monitor.url)
+        page.wait_for(says(TOP, "OK"))
+        page.wait_for(f"!{TOP}.querySelector('.picture img').hidden")
+        port = int(monitor.url.rpartition(":")[2])
+    page.wait_for(says(TOP, "NO CONNECTION"))
+    assert page.run(f"{TOP}.dataset.verdict") == "NONE"
+    assert page.run(f"{TOP}.querySelector('.picture img').hidden")
+    assert page.run(f"{TOP}.querySelector('[data-field=score]').textContent") == "\u2013"
+    assert page.text('[data-field="state"]') == "NO CONNECTION"
+    assert page.run("document.querySelector('#lost').checkVisibility()")
+    with Monitor(status, port=port) as monitor:  # a new run, which counts from 0 again
+        feed(monitor, status, make, ["NG"])
+        page.wait_for(says(TOP, "NG"))
+        assert page.run("document.querySelector('#lost').hidden")
+        assert page.run(f"{TOP}.querySelector('.chart .scores').getAttribute('d').split('M').length") == 2

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from simplenet_edge.runtime.monitor import sink as sink_module
+from simplenet_edge.runtime.monitor.gallery import Gallery
+from simplenet_edge.runtime.monitor.history import History
+from simplenet_edge.runtime.monitor.sink import MonitorSink
+from simplenet_edge.runtime.records import View
+from tests.runtime.monitor.chromium import wait_until
+from tests.runtime.monitor.conftest import Make
+
+
+def decode(jpeg: bytes | None) -> np.ndarray:
+    assert jpeg is not None
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return image
+
+
+def test_a_history_gives_what_is_new(make: Make) -> None:
+    history = History()
+    for i, verdict in enumerate(("OK", "NG", "INVALID")):
+        history.add(make(verdict), sequence=i + 1, time_s=100.0 + i)
+    points = history.since(0)
+    assert [point["verdict"] for point in points] == ["OK", "NG", "INVALID"]
+    assert [point["id"] for point in points] == [0, 1, 2]
+    assert points[1]["score"] > points[1]["threshold"] > points[0]["score"]
+    assert points[2]["score"] is None
+    assert history.since(2) == points[2:]
+    assert history.since(3) == []
+
+
+def test_a_history_of_a_fast_line_keeps_the_highest_score_and_every_verdict(make: Make) -> None:
+    history = History()
+    results = [make("OK"), make("NG"), make("INVALID"), make("OK")]
+    for i, result in enumerate(results):
+        history.add(result, sequence=i + 1, time_s=100.0 + i * 0.01)
+    (point,) = history.since(3)
+    assert (point["ok"], point["ng"], point["invalid"], point["verdict"]) == (2, 1, 1, "NG")
+    assert results[1].inspection is not None
+    assert point["score"] == results[1].inspection.score
+
+
+def test_a_history_is_bounded(make: Make) -> None:
+    history = History()
+    result = make("OK")
+    for i in range(4000):
+        history.add(result, sequence=i + 1, time_s=float(i))
+    points = history.since(0)
+    assert len(points) == 3000
+    assert points[-1]["id"] == 3999
+
+
+def test_a_worse_verdict_stays_until_somebody_can_have_seen_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(name: str = "top") -> str:
+        return str(sink.history()["cameras"][name]["shown"]["verdict"])
+
+    sink = MonitorSink()
+    monkeypatch.setattr(sink_module, "_HOLD_S", 3600.0)
+    sink.write(make("OK"))
+    assert shown() == "OK"
+    sink.write(make("NG"))
+    sink.write(make("INVALID"))
+    sink.write(make("OK"))
+    assert shown() == "NG"
+    assert sink.history(since=4)["cameras"]["top"]["shown"]["sequence"] == 2
+    monkeypatch.setattr(sink_module, "_HOLD_S", 0.0)
+    assert shown() == "OK"  # although no further result came
+    sink.write(make("INVALID"))
+    assert shown() == "INVALID"
+
+
+def test_the_picture_is_of_the_result_that_is_shown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_module, "_PICTURE_S", 0.0)
+    monkeypatch.setattr(sink_module, "_HOLD_S", 0.0)
+    sink = MonitorSink()
+    assert sink.picture("top") is None
+    sink.write(make("OK"))
+    good = decode(sink.picture("top"))
+    sink.write(make("NG"))
+    plain, hot = decode(sink.picture("top", heat=False)), decode(sink.picture("top"))
+    assert good.max() < 160
+    assert plain[10:14, 20:24].min() > 200
+    assert np.abs(plain.astype(int) - hot).max() > 80
+    assert sink.picture("top") is sink.picture("top")  # encoded once, however many look
+    sink.write(make("INVALID"))
+    assert sink.picture("top") is None
+
+
+def test_only_what_is_asked_for_is_encoded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[float] = []
+    real = sink_module.encode_jpeg
+    monkeypatch.setattr(sink_module, "encode_jpeg", lambda image: encoded.append(time.monotonic()) or real(image))
+    monkeypatch.setattr(sink_module, "_HOLD_S", 0.0)
+    sink = MonitorSink()
+    result = make("OK")
+    for _ in range(500):
+        sink.write(result)
+    assert encoded == []
+    sink.picture("top")
+    sink.write(result)
+    sink.picture("top")
+    assert len(encoded) == 2
+    assert encoded[1] - encoded[0] >= 0.19  # never before its time, so no timing of this machine
+
+
+def test_the_view_is_cut_out(make: Make) -> None:
+    sink = MonitorSink()
+    result = make("OK")
+    sink.write(dataclasses.replace(result, record=dataclasses.replace(result.record, view=View((8, 4, 20, 16)))))
+    assert decode(sink.picture("top", heat=False)).shape == (16, 20, 3)
+
+
+def test_the_gallery_keeps_the_newest_and_counts_the_others(make: Make) -> None:
+    gallery = Gallery(size=2)
+    results = [make("NG", frame_id=i) for i in range(50)]
+    for result in results:
+        gallery.add(result)
+    content = gallery.to_dict()
+    assert content["total"] == 50
+    assert len(content["items"]) == 2
+    assert content["not_kept"] >= 1
+    first, second = content["items"]
+    assert first["id"] > second["id"]
+    assert first["regions"] == 1
+    assert first["area_px"] == 16
+    assert decode(gallery.jpeg(first["id"])).shape == (32, 48, 3)
+    assert gallery.jpeg(1) is None
+    wait_until(lambda: _is_kept(gallery, results[0]))  # the allowance comes back
+
+
+def _is_kept(gallery: Gallery, result: object) -> bool:
+    before = gallery.to_dict()["not_kept"]
+    gallery.add(result)  # type: ignore[arg-type]
+    return bool(gallery.to_dict()["not_kept"] == before)
