@@ -12,7 +12,7 @@ import sys
 import typer
 
 from simplenet_edge import __version__
-from simplenet_edge.cli import device, line, protocol, workstation
+from simplenet_edge.cli import benchmarking, device, line, protocol, workstation
 from simplenet_edge.errors import SimpleNetEdgeError
 
 __all__ = ["app", "main"]
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (workstation, protocol, device, line):
+for module in (workstation, protocol, device, benchmarking, line):
     for command in module.COMMANDS:
         app.command()(command)
 

@@ -1,4 +1,4 @@
-"""Commands for the device beside the line: build, verify, benchmark, inspect, doctor. No PyTorch."""
+"""Commands for the device beside the line: build, verify, inspect, doctor. No PyTorch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from simplenet_edge.cli.options import (
     JsonOption,
     PrecisionOption,
     ThreadsOption,
-    parse_camera,
-    parse_ints,
 )
 from simplenet_edge.errors import ConfigError
 
@@ -136,48 +134,6 @@ def verify(
     result.require()
 
 
-def benchmark(
-    bundle: BundleArgument,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "fp32",
-    threads: ThreadsOption = None,
-    batch: Annotated[str, typer.Option("--batch", help="Batch sizes with commas between.")] = "1",
-    duration: Annotated[float, typer.Option("--duration", help="Seconds for each figure.")] = 5.0,
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            "--camera", help="Camera frame, WIDTHxHEIGHT; 1920x1080, or what the bundle takes, when left out."
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure FPS and latency: the engine alone, and from a camera frame to the verdict."""
-    from simplenet_edge.bundle import Bundle
-    from simplenet_edge.engines.selection import open_engine
-    from simplenet_edge.runtime.benchmark import BenchmarkConfig
-    from simplenet_edge.runtime.benchmark import benchmark as measure
-
-    opened_bundle = Bundle(bundle)
-    camera_hw = parse_camera(camera) if camera else opened_bundle.manifest.frame_hw or (1080, 1920)
-    config = BenchmarkConfig(parse_ints(batch), duration, camera_hw=camera_hw)
-    with open_engine(opened_bundle, engine, precision, threads) as opened:
-        result = measure(opened, config)
-    if as_json:
-        print_json(result.to_dict())
-        return
-    rows = []
-    for row in result.batches:
-        for name, latency in (("engine only", row.engine_only), ("camera to verdict", row.end_to_end)):
-            times = (latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.max_ms)
-            rows.append(
-                (f"{name}, batch {row.batch}", f"{latency.frames_per_s:.1f}", *(f"{value:.2f}" for value in times))
-            )
-    title = f"{result.engine} ({result.provider}), {result.precision}, {result.cpu} x{result.cpu_count}"
-    print_table(title, ("", "FPS", "p50 ms", "p90 ms", "p99 ms", "max ms"), rows)
-    for text in result.warnings:
-        warn(text)
-
-
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Show what a bundle says about itself, after checking every file's hash."""
     import json
@@ -224,4 +180,4 @@ def doctor(as_json: JsonOption = False) -> None:
     print_table("Doctor", ("", "", "", ""), [(c.name, signs[c.ok], c.detail, c.advice or "") for c in checks])
 
 
-COMMANDS = (build, verify, benchmark, inspect, doctor)
+COMMANDS = (build, verify, inspect, doctor)

@@ -1,233 +1,169 @@
-"""How fast an engine and a detector are, on this machine, with figures that can be compared.
+"""How fast engines and the way from camera frame to verdict are, on this machine, in figures that can be compared.
 
-Two figures for each batch size: the engine alone (model frames already in memory -> scores and maps) and end to end
-(camera images uint8 `(H0, W0, 3)` BGR in memory -> verdicts). Neither holds the camera or the decoding of files. Times
-are wall times of one call in milliseconds; frames a second count every frame of a call. Calls run one after another:
-latency with nothing else going on, not the throughput of a saturated device.
+Three scenarios; the first two are MLPerf Inference's (Reddi et al. 2020), with golden frames already in memory:
+
+    single-stream   one model frame a call, each call after the last; the figure is the latency, its 90th percentile
+    offline         `batch` frames a call, all there from the start; the figure is the frames a second
+    stream          decoded camera images uint8 `(H0, W0, 3)` BGR to verdicts and regions, `batch` cameras a call,
+                    split by stage; the decoding and the sinks are not in it
+
+Everything is measured in turns: each engine and scenario gets many short slices, spread over the whole run, so that
+what else the machine does falls on all of them. Times are wall times of one call in milliseconds. Engines run as the
+line runs them (OpenVINO with its latency hint), which may not be the most that a saturated device can do.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import platform
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from statistics import median
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from simplenet_edge import __version__
+from simplenet_edge.bundle import Bundle
+from simplenet_edge.engines import engine_names, engine_problem, open_engine
 from simplenet_edge.engines.base import Engine
-from simplenet_edge.errors import ConfigError, DataError
-from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.machine import OPENCV_WHEELS, cpu_count, cpu_model, installed_version
+from simplenet_edge.engines.fake import FakeEngine
+from simplenet_edge.engines.openvino import OpenVinoEngine
+from simplenet_edge.engines.ort import OnnxRuntimeEngine
+from simplenet_edge.errors import ConfigError, DataError, EngineError
+from simplenet_edge.runtime.benchmark_environment import Activity, environment, peak_rss_mib, rss_mib
+from simplenet_edge.runtime.benchmark_results import BenchmarkConfig, BenchmarkResult, EngineFigures
+from simplenet_edge.runtime.benchmark_turns import Progress, Run, take_turns, timed_ms
+from simplenet_edge.runtime.verify import verify
 from simplenet_edge.spec import Frames
 
-__all__ = ["BatchResult", "BenchmarkConfig", "BenchmarkResult", "Latency", "benchmark"]
+if TYPE_CHECKING:
+    from simplenet_edge.runtime.sources.base import Source
 
-_WIDE_CV = 0.1  # spread of the calls, as a share of their mean, from which a warning is given
-_WINDOW = 5  # calls on either side of the comparison that ends the warm-up
-_STEADY = 0.05  # warmed up when the medians of two windows differ by less than this share
-_LIBRARIES = {
-    "numpy": ("numpy",),
-    "opencv": OPENCV_WHEELS,
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "openvino": ("openvino",),
-    "tensorrt": ("tensorrt",),
-    "tensorrt-rtx": ("tensorrt-rtx",),
-}
+__all__ = ["BenchmarkConfig", "Candidate", "all_candidates", "benchmark", "camera_images"]
+
+_ON_CPU = (OnnxRuntimeEngine.name, OpenVinoEngine.name)
 
 
 @dataclass(frozen=True)
-class BenchmarkConfig:
-    """What is measured: for each batch size, `iterations` calls, or as many as fit in `duration_s` where that is None.
+class Candidate:
+    """An engine to measure, as `open_engine` takes it."""
 
-    `max_warmup` calls at most go before them, fewer when the time is steady earlier. `camera_hw` is the size in pixels
-    of the images that end-to-end calls start from, when no image is given.
+    engine: str = "auto"
+    precision: str = "fp32"
+    threads: int | None = None
+
+
+def all_candidates(bundle: Bundle, threads: int | None = None) -> list[Candidate]:
+    """Every engine that can run here with every precision of the bundle; the fake engine is none of them.
+
+    `threads` is for those that compute on the CPU.
     """
-
-    batch_sizes: tuple[int, ...] = (1,)
-    duration_s: float = 5.0
-    iterations: int | None = None
-    max_warmup: int = 50
-    camera_hw: tuple[int, int] = (1080, 1920)
-
-    def __post_init__(self) -> None:
-        if not self.batch_sizes or min(self.batch_sizes) < 1:
-            raise ConfigError(f"batch sizes must be at least 1, not {self.batch_sizes}")
-        if self.iterations is not None and self.iterations < 2:
-            raise ConfigError(f"iterations must be at least 2, not {self.iterations}")
-        if not self.duration_s > 0:
-            raise ConfigError(f"duration_s must be positive, not {self.duration_s}")
-        if self.max_warmup < 0:
-            raise ConfigError(f"max_warmup must be at least 0, not {self.max_warmup}")
-        if min(self.camera_hw) < 1:
-            raise ConfigError(f"camera_hw must be positive, not {self.camera_hw}")
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Wall time of a call in milliseconds; `cv` is the standard deviation over the mean."""
-
-    calls: int
-    mean_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    max_ms: float
-    cv: float
-    frames_per_s: float
-    warmup_calls: int
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """The figures of one batch size. `stages_ms` splits the mean end-to-end call."""
-
-    batch: int
-    engine_only: Latency
-    end_to_end: Latency
-    stages_ms: dict[str, float]
-
-
-@dataclass(frozen=True)
-class BenchmarkResult:
-    """The figures and all that is needed to compare them with others."""
-
-    bundle_id: str
-    engine: str
-    provider: str
-    precision: str
-    threads: int | None
-    model_hw: tuple[int, int]
-    camera_hw: tuple[int, int]
-    cpu: str
-    cpu_count: int
-    platform: str
-    versions: dict[str, str]
-    batches: tuple[BatchResult, ...]
-    warnings: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
+    names = [name for name in engine_names() if name not in ("auto", FakeEngine.name) and engine_problem(name) is None]
+    return [
+        Candidate(name, precision, threads if name in _ON_CPU else None)
+        for name in names
+        for precision in bundle.manifest.precisions
+    ]
 
 
 def benchmark(
-    engine: Engine, config: BenchmarkConfig | None = None, images: list[Frames] | None = None
+    bundle: Bundle,
+    candidates: Sequence[Candidate] = (Candidate(),),
+    config: BenchmarkConfig | None = None,
+    images: Sequence[Frames] | None = None,
+    progress: Progress | None = None,
 ) -> BenchmarkResult:
-    """Measure an open engine. `images` are camera images uint8 `(H0, W0, 3)` BGR of one size.
+    """Measure engines of a bundle, in turns. `images` are decoded camera images uint8 `(H0, W0, 3)` BGR.
 
-    Without them, the golden frames are scaled to `config.camera_hw`; the engine alone always gets golden frames.
-    Raises DataError for images of different sizes, and what the engine raises.
+    Without them, the golden frames are scaled to `config.camera_hw`. What an engine can't do is one of the `failures`;
+    raises what it said where nothing is left to measure. Raises DataError for an empty list of images.
     """
     config = config or BenchmarkConfig()
-    detector = Detector(engine)
-    golden, _ = engine.bundle.golden()
-    if images is None:
-        height, width = config.camera_hw
-        images = [np.asarray(cv2.resize(frame, (width, height)), np.uint8) for frame in golden]
-    if not images or len({image.shape for image in images}) > 1:
-        raise DataError(f"expected images of one size, found {sorted({image.shape for image in images})}")
-    batches = tuple(_measure(detector, golden, images, batch, config) for batch in config.batch_sizes)
-    return BenchmarkResult(
-        bundle_id=engine.bundle.id,
-        engine=engine.name,
-        provider=engine.provider,
-        precision=engine.precision,
-        threads=engine.threads,
-        model_hw=engine.frame_hw,
-        camera_hw=(images[0].shape[0], images[0].shape[1]),
-        cpu=cpu_model(),
-        cpu_count=cpu_count(),
-        platform=platform.platform(),
-        versions=_versions(),
-        batches=batches,
-        warnings=tuple(_warnings(batches)),
-    )
+    if images is not None and not images:
+        raise DataError("expected at least one camera image, found none")
+    images = _scaled_golden(bundle, config) if images is None else images
+    told = environment()
+    with ExitStack() as stack:
+        opened, errors = _open_all(stack, bundle, candidates)
+        runs: list[Run] = []
+        for engine, _ in opened:
+            for scenario in config.scenarios:
+                for batch in (1,) if scenario == "single-stream" else config.batch_sizes:
+                    run = Run(engine, scenario, batch, images)
+                    try:
+                        run.warm_up(config.max_warmup)
+                    except EngineError as error:
+                        errors.append((run.label, error))
+                    else:
+                        runs.append(run)
+        if not runs:
+            raise errors[0][1] if errors else ConfigError("no engine was named")
+        activity = Activity()
+        take_turns(runs, config.duration_s, progress)
+        return BenchmarkResult(
+            bundle_id=bundle.id,
+            bundle=bundle.manifest.name,
+            config=config,
+            model_hw=bundle.frame_hw,
+            camera_sizes_hw=tuple(sorted({(image.shape[0], image.shape[1]) for image in images})),
+            environment=told,
+            activity=activity.shares(),
+            peak_rss_mib=peak_rss_mib(),
+            engines=tuple(figures for _, figures in opened),
+            results=tuple(run.figures() for run in runs),
+            failures=tuple(f"{label}: {error}" for label, error in errors),
+        )
 
 
-def _measure(
-    detector: Detector, golden: Frames, images: list[Frames], batch: int, config: BenchmarkConfig
-) -> BatchResult:
-    frames = np.stack([golden[i % len(golden)] for i in range(batch)])
-    camera_images = [images[i % len(images)] for i in range(batch)]
-    engine_only = _time(lambda: detector.engine.predict(frames), batch, config)
-
-    stages: list[tuple[float, float, float]] = []
-
-    def inspect() -> None:
-        times = detector.inspect_batch(camera_images)[0].times  # each image's share of the call
-        stages.append((times.preprocess_ms * batch, times.infer_ms * batch, times.post_ms * batch))
-
-    end_to_end = _time(inspect, batch, config)
-    split = np.mean(stages[end_to_end.warmup_calls :], axis=0)
-    names = ("preprocess", "infer", "post")
-    return BatchResult(batch, engine_only, end_to_end, dict(zip(names, split.tolist(), strict=True)))
-
-
-def _time(call: Callable[[], object], batch: int, config: BenchmarkConfig) -> Latency:
-    warmup_calls = _warm_up(call, config.max_warmup)
-    durations: list[float] = []
-    started = time.perf_counter()
-    while not _is_done(len(durations), time.perf_counter() - started, config):
-        durations.append(_timed_ms(call))
-    calls_ms = np.array(durations)
-    p50, p90, p99 = np.percentile(calls_ms, (50, 90, 99)).tolist()
-    mean = float(calls_ms.mean())
-    return Latency(
-        calls=len(durations),
-        mean_ms=mean,
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        max_ms=float(calls_ms.max()),
-        cv=float(calls_ms.std() / mean),
-        frames_per_s=batch * 1000 / mean,
-        warmup_calls=warmup_calls,
-    )
+def _open_all(
+    stack: ExitStack, bundle: Bundle, candidates: Sequence[Candidate]
+) -> tuple[list[tuple[Engine, EngineFigures]], list[tuple[str, EngineError]]]:
+    frame = bundle.golden()[0][:1]
+    opened: list[tuple[Engine, EngineFigures]] = []
+    errors: list[tuple[str, EngineError]] = []
+    for candidate in candidates:
+        memory = rss_mib()
+        try:
+            engine = open_engine(bundle, candidate.engine, candidate.precision, candidate.threads)
+            open_ms = timed_ms(partial(stack.enter_context, engine))
+            first_ms = timed_ms(partial(engine.predict, frame))
+            replayed = verify(engine)
+        except EngineError as error:
+            errors.append((f"{candidate.engine} {candidate.precision}", error))
+            continue
+        after = rss_mib()
+        figures = EngineFigures(
+            engine=engine.name,
+            provider=engine.provider,
+            precision=engine.precision,
+            threads=engine.threads,
+            open_ms=open_ms,
+            first_ms=first_ms,
+            rss_mib=None if memory is None or after is None else after - memory,
+            score_drift=replayed.max_relative_score_difference,
+            map_drift=replayed.max_relative_map_difference,
+            flips=replayed.flips,
+            agrees=replayed.passed,
+        )
+        opened.append((engine, figures))
+    return opened, errors
 
 
-def _is_done(calls: int, elapsed_s: float, config: BenchmarkConfig) -> bool:
-    if config.iterations is not None:
-        return calls >= config.iterations
-    return calls >= 2 and elapsed_s >= config.duration_s
-
-
-def _warm_up(call: Callable[[], object], max_calls: int) -> int:
-    durations: list[float] = []
-    while len(durations) < max_calls:
-        durations.append(_timed_ms(call))
-        if len(durations) >= 2 * _WINDOW:
-            before, after = median(durations[-2 * _WINDOW : -_WINDOW]), median(durations[-_WINDOW:])
-            if abs(after - before) < _STEADY * before:
+def camera_images(source: Source, at_most: int = 16) -> list[Frames]:
+    """The first images of a source, decoded, for `stream`; raises DataError where it has none, and SourceError."""
+    images: list[Frames] = []
+    with source:
+        for record in source:
+            if record.image is not None:
+                images.append(source.view.crop(record.image))
+            if len(images) == at_most:
                 break
-    return len(durations)
+    if not images:
+        raise DataError(f"{source.name}: no image to start from; check the source")
+    return images
 
 
-def _timed_ms(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return (time.perf_counter() - started) * 1000
-
-
-def _versions() -> dict[str, str]:
-    found = {name: installed_version(*distributions) for name, distributions in _LIBRARIES.items()}
-    return {
-        "simplenet-edge": __version__,
-        "python": platform.python_version(),
-        **{name: version for name, version in found.items() if version is not None},
-    }
-
-
-def _warnings(batches: tuple[BatchResult, ...]) -> list[str]:
-    return [
-        f"batch {result.batch}, {what}: the calls spread by {latency.cv:.0%} of their mean; "
-        "close other programs, fix the clock speed, or measure longer"
-        for result in batches
-        for what, latency in (("engine only", result.engine_only), ("end to end", result.end_to_end))
-        if latency.cv > _WIDE_CV
-    ]
+def _scaled_golden(bundle: Bundle, config: BenchmarkConfig) -> list[Frames]:
+    golden, _ = bundle.golden()
+    height, width = config.camera_hw or bundle.manifest.frame_hw or (1080, 1920)
+    return [np.asarray(cv2.resize(frame, (width, height)), np.uint8) for frame in golden]

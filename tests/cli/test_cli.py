@@ -38,7 +38,7 @@ def test_from_images_to_verdicts(run: Run, parts: Path, tmp_path: Path) -> None:
     shown = output_of(run("inspect", bundle, "--json"))
     assert shown["precisions"]["fp32"]["metrics"]["image_auroc"] == evaluated["metrics"]["image_auroc"]
     timed = output_of(run("benchmark", bundle, "--duration", "0.05", "--batch", "1,2", "--json"))
-    assert [row["batch"] for row in timed["batches"]] == [1, 2]
+    assert [row["batch"] for row in timed["results"]] == [1, 1, 2, 1, 2]
     code, out, err = run("run", bundle, parts / "test", "--overlays", tmp_path / "overlays", "--overlay", "all")
     assert code == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
