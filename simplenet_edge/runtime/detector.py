@@ -41,7 +41,8 @@ class Verdict:
     """What was decided about one image: NG when `score > threshold`, OK otherwise.
 
     `frame` is what the engine was given, `map` float32 `(H, W)` what it said of it, `spec` how one becomes the other.
-    `normal_level` is the raw score that is drawn as fully normal: the median of the good calibration images.
+    Of the map, `normal_level` is drawn as fully normal (the median score of the good calibration images) and
+    `map_threshold` as where defects begin (the pixel threshold; the smoothed map stays below the score).
     """
 
     verdict: Literal["OK", "NG"]
@@ -52,6 +53,7 @@ class Verdict:
     spec: InputSpec
     times: StageTimes
     normal_level: float
+    map_threshold: float
 
     @property
     def model_frame(self) -> Frames:
@@ -105,7 +107,6 @@ class Detector:
         inferred = time.perf_counter()
         verdicts: list[Literal["OK", "NG"]] = ["NG" if float(value) > self.threshold else "OK" for value in score]
         done = time.perf_counter()
-        normal_level = self.score_statistics.median
         share = 1 / len(frames)
         times = StageTimes(
             preprocess_ms=preprocess_ms * share,
@@ -113,7 +114,17 @@ class Detector:
             post_ms=(done - inferred) * 1000 * share,
         )
         return [
-            Verdict(verdict, float(score[i]), self.threshold, maps[i], frames[i], self.spec, times, normal_level)
+            Verdict(
+                verdict,
+                float(score[i]),
+                self.threshold,
+                maps[i],
+                frames[i],
+                self.spec,
+                times,
+                normal_level=self.score_statistics.median,
+                map_threshold=self.threshold if self.pixel_threshold is None else self.pixel_threshold,
+            )
             for i, verdict in enumerate(verdicts)
         ]
 

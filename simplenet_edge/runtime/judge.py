@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _DEPTH = 4
 _POLL_S = 0.2
+_REPORT_S = 1.0
 
 
 class Judge:
@@ -47,6 +49,7 @@ class Judge:
         self._deadline_ms = deadline_ms
         self._watch_config = watch
         self._paced = frozenset(paced)
+        self._reported_s = -math.inf
         self._watches: dict[str, tuple[Detector, Watch]] = {}
         self._on_judged = on_judged
         self._last_reasons: dict[str, str | None] = {}
@@ -129,10 +132,17 @@ class Judge:
         assert verdict is not None
         camera, detector = prepared.record.camera, prepared.detector
         known = self._watches.get(camera)
-        if known is None or known[0] is not detector:
-            known = (detector, Watch(detector.score_statistics, self._watch_config, live=camera in self._paced))
-            self._watches[camera] = known
-        alarms = known[1].observe(verdict.model_frame, verdict.score, prepared.record.monotonic_s)
+        if known is None or known[0].spec != detector.spec:
+            watch = Watch(detector.score_statistics, self._watch_config, live=camera in self._paced)
+        else:
+            watch = known[1]
+            if known[0] is not detector:  # another model that takes the same frames
+                watch.judge_by(detector.score_statistics)
+        self._watches[camera] = (detector, watch)
+        alarms = watch.observe(verdict.model_frame, verdict.score, prepared.record.monotonic_s)
+        if time.monotonic() - self._reported_s > _REPORT_S:
+            self._reported_s = time.monotonic()
+            self._status.put("watch", {name: seen.snapshot() for name, (_, seen) in self._watches.items()})
         standing = {alarm.kind for alarm in alarms}
         for kind in ("view", "scores", "rate"):
             if kind not in standing and self._status.clear_alarm(kind, camera):

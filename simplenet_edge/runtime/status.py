@@ -85,6 +85,7 @@ class LineStatus:
         state            starting, running, stopping or stopped
         started          UTC, ISO 8601;  uptime_s  seconds since then
         model            bundle_id, name, engine, provider, precision, threshold, swaps, swap_error
+        watch            camera -> Watch.snapshot(), about once a second; empty without a watch
         shadow           null, or bundle_id, compared, disagreed, {ok_to_ng, ng_to_ok}, skipped, error
         cameras          name -> CameraCounts.snapshot()
         sinks            name -> written, lost, waiting, error
@@ -98,7 +99,7 @@ class LineStatus:
         self._started_s = time.monotonic()
         self._cameras: dict[str, CameraCounts] = {}
         self._alarms: dict[tuple[str, str], Alarm] = {}
-        self._parts: dict[str, Any] = {"state": "starting", "model": {}, "shadow": None, "sinks": {}}
+        self._parts: dict[str, Any] = {"state": "starting", "model": {}, "shadow": None, "watch": {}, "sinks": {}}
 
     def add_camera(self, name: str, live: bool) -> None:
         """Start counting for a camera; `live` where silence is a fault."""
@@ -117,7 +118,7 @@ class LineStatus:
             camera.connected, camera.reconnects = connected, reconnects
 
     def put(self, part: str, value: Any) -> None:
-        """Replace `state`, `model`, `shadow` or `sinks`."""
+        """Replace `state`, `model`, `shadow`, `watch` or `sinks`."""
         assert part in self._parts, part
         with self._lock:
             self._parts[part] = value

@@ -82,7 +82,7 @@ def _with_heat(picture: Frames, image_hw: tuple[int, int], inspection: Verdict) 
     placed: npt.NDArray[np.float32] = np.asarray(
         cv2.warpAffine(inspection.map, to_map, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     )
-    drawn = overlay(picture, placed, inspection.threshold, inspection.normal_level)
+    drawn = overlay(picture, placed, inspection.map_threshold, inspection.normal_level)
     map_height, map_width = inspection.map.shape
     rows = _seen(shift_y / step_y, scale_y * map_height / step_y, height)
     columns = _seen(shift_x / step_x, scale_x * map_width / step_x, width)

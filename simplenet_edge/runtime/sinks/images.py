@@ -128,7 +128,7 @@ def _draw(result: FrameResult) -> Frames:
     """The model frame uint8 `(H, W, 3)` with heat and boxes."""
     inspection, image = result.inspection, result.record.image
     assert inspection is not None
-    drawn = overlay(inspection.model_frame, inspection.map, inspection.threshold, inspection.normal_level)
+    drawn = overlay(inspection.model_frame, inspection.map, inspection.map_threshold, inspection.normal_level)
     if not result.regions or image is None:
         return drawn
     left, top, width, height = result.record.view.xywh or (0, 0, image.shape[1], image.shape[0])

@@ -32,7 +32,7 @@ def result(
     score = float(number) + (100 if verdict == "NG" else 0)
     heat = np.full((HEIGHT, WIDTH), NORMAL_LEVEL, np.float32)
     times = StageTimes(1.0, 2.0, 3.0)
-    inspection = Verdict(verdict, score, THRESHOLD, heat, image, SPEC, times, NORMAL_LEVEL)  # type: ignore[arg-type]
+    inspection = Verdict(verdict, score, THRESHOLD, heat, image, SPEC, times, NORMAL_LEVEL, THRESHOLD)  # type: ignore[arg-type]
     return FrameResult(record, "abc", THRESHOLD, inspection, regions=regions)
 
 
