@@ -38,6 +38,9 @@ _OPTIONAL = {
     "tensorrt-rtx": (("tensorrt-rtx", "tensorrt_rtx"), "rtx"),
     "cuda-python": (("cuda-bindings", "cuda-python"), "tensorrt"),
     "pycuda": (("pycuda",), "pycuda"),
+    "uvicorn": (("uvicorn",), "serve"),
+    "paho-mqtt": (("paho-mqtt",), "mqtt"),
+    "pymodbus": (("pymodbus",), "modbus"),
     "torch": (("torch",), "train"),
     "onnx": (("onnx",), "export"),
 }
