@@ -13,9 +13,18 @@ import onnx
 
 from simplenet_edge.bundle import PrecisionRecord
 from simplenet_edge.data import Sample
+from simplenet_edge.errors import ParityError
+from simplenet_edge.evaluation_results import Evaluation
 from simplenet_edge.export.agreement import Agreement
 from simplenet_edge.export.bias import BiasCorrection
-from simplenet_edge.export.calibration import CalibrationImages, calibration_scores, refuse_defects, too_few_warning
+from simplenet_edge.export.calibration import (
+    CalibrationImages,
+    CalibrationScores,
+    calibration_scores,
+    refuse_defects,
+    too_few_warning,
+)
+from simplenet_edge.export.centring import centre_activations
 from simplenet_edge.export.gate import BOUNDS, Gate, GateResult, require_passed
 from simplenet_edge.export.graph_predictor import GraphPredictor
 from simplenet_edge.export.half import HalfGraph, activation_ranges, half_layers, to_half
@@ -24,12 +33,13 @@ from simplenet_edge.export.lint import require_parsable
 from simplenet_edge.runtime.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.spec import Frames, OperatingPoint, Prediction
 
-__all__ = ["FALLBACKS", "PRECISIONS", "PrecisionExport"]
+__all__ = ["MOST_IN_FLOAT", "PRECISIONS", "PrecisionExport"]
 
 PRECISIONS = ("fp16", "int8")
-FALLBACKS = (2, 4, 8, 16, 24)
-"""How many of the most sensitive layers are in float32, round by round, where a precision does not pass the gate."""
+MOST_IN_FLOAT = 2 / 3
+"""The share of layers that may be in float32; with more of them a lower precision is not worth its name."""
 
+_MORE_IN_FLOAT = 2  # in each round
 _COMPARED_FRAMES = 16  # per layer and per calibration; their differences are averages over every pixel
 _GOLDEN_HEADROOM = 2  # another engine's rounding of the same graph, on top of what was measured here
 
@@ -40,6 +50,14 @@ class _Form:
 
     layers: dict[str, str]
     build: Callable[[Collection[str]], HalfGraph]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A finished graph, and what it says of the calibration images."""
+
+    graph: onnx.ModelProto
+    scores: CalibrationScores
 
 
 @dataclass
@@ -60,30 +78,48 @@ class PrecisionExport:
     def make(self, precision: str) -> tuple[bytes, PrecisionRecord]:
         """The serialised graph of `precision` ("fp16" or "int8") and its record.
 
-        Where it fails the gate, its most sensitive layers go back to float32, a few more in each round. Raises
-        DataError for calibration images that look defective, ParityError, with the table, where the last round fails
-        too, EngineError for a graph that TensorRT would not parse, ConfigError for a backbone with nothing to quantise.
+        Its most sensitive layers go back to float32, two by two, until its maps agree with FP32 on calibration images
+        and it passes the gate on them. Labelled images, where there are any, then judge it once. Raises DataError for
+        calibration images that look defective, ParityError, with the table, for one that does not pass, EngineError
+        for a graph that TensorRT would not parse, ConfigError for a backbone with nothing to quantise.
         """
+        calibration_gate = self._calibration_gate
         form, proof = self._half_form() if precision == "fp16" else self._int8_form()
+        bound = BOUNDS[precision].map_mean
         order: list[str] = []
-        for count in (0, *(count for count in FALLBACKS if count < len(form.layers))):
+        judged: GateResult | None = None
+        for count in range(0, 1 + int(MOST_IN_FLOAT * len(form.layers)), _MORE_IN_FLOAT):
             if count and not order:
                 self.tell(f"{precision}: measuring each of its {len(form.layers)} layers alone")
                 order = self._most_sensitive(form)
             half = form.build(set(order[:count]))
-            chosen = {
-                **proof,
-                "layers": len(form.layers),
-                "layers_in_float": [form.layers[name] for name in order[:count]],
-                "kept_float": half.kept_float,
-            }
-            self.tell(f"{precision}: comparing it with fp32" + (f", {count} layers in float" if count else ""))
-            result, record = self._measure(precision, half.graph, chosen)
-            if result.passed:
+            difference = self._agreement.difference(half.graph)
+            self.tell(f"{precision}: {count} layers in float, maps differ by {difference:.2%} of their range")
+            if difference > bound:
+                continue
+            candidate = _Candidate(half.graph, calibration_scores(GraphPredictor(half.graph), self.images))
+            judged, figures = self._judge(precision, candidate, calibration_gate)
+            if judged.passed:
                 break
-            self.tell(f"{precision}: {'; '.join(result.failures)}")
-        require_passed(result)
-        return half.graph.SerializeToString(), record
+        else:
+            if judged is not None:
+                require_passed(judged)
+            raise ParityError(
+                f"{precision} is not as good as fp32: with {count} of {len(form.layers)} layers in float32 its maps "
+                f"differ by {difference:.2%} of their range on calibration images, at most {bound:.2%} may be; no "
+                f"bundle was written. Leave --{precision} out, or calibrate with more images of good parts"
+            )
+        if self.labelled:
+            self.tell(f"{precision}: judging it on {len(self.labelled)} labelled images")
+            judged, figures = self._judge(precision, candidate, self._labelled_gate)
+            require_passed(judged)
+        proof |= {
+            "layers": len(form.layers),
+            "layers_in_float": [form.layers[name] for name in order[:count]],
+            "kept_float": half.kept_float,
+            "map_difference": difference,
+        }
+        return half.graph.SerializeToString(), self._record(precision, candidate, judged, figures, proof)
 
     def _half_form(self) -> tuple[_Form, dict[str, Any]]:
         correction = BiasCorrection(self.model, self.images.frames(self.images.ranging), None)
@@ -100,22 +136,23 @@ class PrecisionExport:
 
         The calibrator is the one that agrees best with FP32 on frames held apart.
         """
-        layers, backbone = quantizable_layers(self.model), backbone_nodes(self.model)
+        model = centre_activations(self.model)
+        layers, backbone = quantizable_layers(model), backbone_nodes(model)
         forms, differences = {}, {}
         for name in CALIBRATORS:
             self.tell(f"int8: calibrating, {name}")
-            forms[name] = self._calibrated(name, layers, backbone)
+            forms[name] = self._calibrated(model, name, layers, backbone)
             differences[name] = self._agreement.difference(forms[name].build(()).graph)
         best = min(differences, key=lambda name: differences[name])
         return forms[best], {"calibrator": best, "map_difference_by_calibrator": differences}
 
-    def _calibrated(self, calibrator: str, layers: dict[str, str], backbone: set[str]) -> _Form:
-        scales = activation_scales(self.model, calibrator, self.images.frames(self.images.ranging))
-        quantized = quantize(self.model, scales, list(layers))
-        correction = BiasCorrection(self.model, self.images.frames(self.images.ranging), quantized)
+    def _calibrated(self, model: onnx.ModelProto, calibrator: str, layers: dict[str, str], backbone: set[str]) -> _Form:
+        scales = activation_scales(model, calibrator, self.images.frames(self.images.ranging))
+        quantized = quantize(model, scales, list(layers))
+        correction = BiasCorrection(model, self.images.frames(self.images.ranging), quantized)
 
         def build(keep: Collection[str]) -> HalfGraph:
-            return to_half(correction.apply(quantize(self.model, scales, list(layers), keep)), self._ranges, backbone)
+            return to_half(correction.apply(quantize(model, scales, list(layers), keep)), self._ranges, backbone)
 
         return _Form(layers, build)
 
@@ -129,33 +166,35 @@ class PrecisionExport:
         alone = {name: self._agreement.difference(form.build(layers - {name}).graph) for name in form.layers}
         return sorted(alone, key=lambda name: -alone[name])
 
-    def _measure(
-        self, precision: str, graph: onnx.ModelProto, proof: dict[str, Any]
-    ) -> tuple[GateResult, PrecisionRecord]:
-        require_parsable(graph, precision)
-        candidate = GraphPredictor(graph)
-        scores = calibration_scores(candidate, self.images)
-        point = scores.operating_point(self.point.alpha)
-        result, figures = self._gate.judge(precision, candidate, point)
-        record = PrecisionRecord(
+    def _judge(self, precision: str, candidate: _Candidate, gate: Gate) -> tuple[GateResult, Evaluation]:
+        point = candidate.scores.operating_point(self.point.alpha)
+        result, figures = gate.judge(precision, GraphPredictor(candidate.graph), point)
+        if not result.passed:
+            self.tell(f"{precision}: {'; '.join(result.failures)}")
+        return result, figures
+
+    def _record(
+        self, precision: str, candidate: _Candidate, result: GateResult, figures: Evaluation, proof: dict[str, Any]
+    ) -> PrecisionRecord:
+        require_parsable(candidate.graph, precision)
+        return PrecisionRecord(
             graph=f"model.{precision}.onnx",
-            operating_point=point,
-            score_statistics=scores.statistics(),
-            tolerance=max(_GOLDEN_HEADROOM * self._golden_difference(candidate), FP32_TOLERANCE),
+            operating_point=candidate.scores.operating_point(self.point.alpha),
+            score_statistics=candidate.scores.statistics(),
+            tolerance=max(_GOLDEN_HEADROOM * self._golden_difference(candidate.graph), FP32_TOLERANCE),
             metrics=figures.to_dict()["metrics"] if self.labelled else {},
             parity={
                 **proof,
-                "calibration": {"images": len(scores.scores), "source": self.images.source},
+                "calibration": {"images": len(candidate.scores.scores), "source": self.images.source},
                 "gate": dataclasses.asdict(result),
                 "bounds": dataclasses.asdict(BOUNDS[precision]),
                 "warnings": [warning for warning in (too_few_warning(self.images),) if warning],
             },
         )
-        return result, record
 
-    def _golden_difference(self, candidate: GraphPredictor) -> float:
+    def _golden_difference(self, graph: onnx.ModelProto) -> float:
         frames, expected = self.golden
-        found = candidate.predict(frames)
+        found = GraphPredictor(graph).predict(frames)
         worst = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
         return worst / map_scale(expected)
 
@@ -173,10 +212,18 @@ class PrecisionExport:
         return Agreement(self._reference, self.images.frames(self.images.apart[:_COMPARED_FRAMES]))
 
     @cached_property
-    def _gate(self) -> Gate:
-        self.tell("measuring fp32")
+    def _point(self) -> OperatingPoint:
+        """FP32's, from these calibration images. Raises DataError where they look defective."""
         scores = calibration_scores(self._reference, self.images)
         refuse_defects(scores.scores, self.point)
-        point = scores.operating_point(self.point.alpha)
-        samples = self.labelled or self.images.samples
-        return Gate(self._reference, point, samples, self.images.spec, labelled=bool(self.labelled))
+        return scores.operating_point(self.point.alpha)
+
+    @cached_property
+    def _calibration_gate(self) -> Gate:
+        self.tell("measuring fp32")
+        return Gate(self._reference, self._point, self.images.samples, self.images.spec, labelled=False)
+
+    @cached_property
+    def _labelled_gate(self) -> Gate:
+        self.tell(f"measuring fp32 on {len(self.labelled)} labelled images")
+        return Gate(self._reference, self._point, self.labelled, self.images.spec, labelled=True)

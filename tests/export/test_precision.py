@@ -18,13 +18,18 @@ from simplenet_edge.runtime.verify import FP32_TOLERANCE, verify
 from simplenet_edge.training_run import TrainingRun
 
 # Fewer than a hundred parts, seen by a random backbone: one image is more than a whole bound.
-WIDE = gate.Bounds(flips=0.2, auroc_loss=0.1, rank_correlation=0.5, rounding=1e-3)
+WIDE = gate.Bounds(map_mean=1.0, flips=0.2, auroc_loss=0.1, rank_correlation=0.5, rounding=1e-3)
+
+
+def patch_bounds(patch: pytest.MonkeyPatch, bounds: dict[str, gate.Bounds]) -> None:
+    patch.setattr(gate, "BOUNDS", bounds)
+    patch.setattr(precision, "BOUNDS", bounds)
 
 
 @pytest.fixture(scope="module")
 def bundle(run_folder: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate, "BOUNDS", {"fp16": WIDE, "int8": WIDE})
+        patch_bounds(patch, {"fp16": WIDE, "int8": WIDE})
         path = tmp_path_factory.mktemp("precisions") / "parts.bundle"
         run = TrainingRun.load(run_folder)
         return export_bundle(run, path, precisions=("fp16", "int8"), labelled=load_dataset(parts))
@@ -68,14 +73,41 @@ def test_a_precision_that_fails_names_its_figures_and_writes_nothing(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict = dataclasses.replace(WIDE, rank_correlation=1.1)
-    monkeypatch.setattr(gate, "BOUNDS", {"fp16": strict})
-    monkeypatch.setattr(precision, "FALLBACKS", (1, 2))
+    patch_bounds(monkeypatch, {"fp16": strict})
+    monkeypatch.setattr(precision, "MOST_IN_FLOAT", 0.2)
     told: list[str] = []
     with pytest.raises(ParityError, match="fp16 is not as good as fp32: the rank correlation") as caught:
         export_bundle(TrainingRun.load(run_folder), tmp_path / "b", precisions=["fp16"], progress=told.append)
     assert "calibration" in str(caught.value)  # without labelled images, and the table says so
-    assert any("layers alone" in line for line in told)  # the sensitive layers were tried
+    assert any("layers alone" in line for line in told), told  # the sensitive layers were tried
     assert any("2 layers in float" in line for line in told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_go_back_to_float_until_the_maps_agree(
+    bundle: Bundle, run_folder: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = 0.8 * bundle.record("int8").parity["map_difference"]  # what it came to with every layer in INT8
+    patch_bounds(monkeypatch, {"int8": dataclasses.replace(WIDE, map_mean=bound)})
+    told: list[str] = []
+    run = TrainingRun.load(run_folder)
+    exported = export_bundle(
+        run, tmp_path / "b", precisions=["int8"], labelled=load_dataset(parts), progress=told.append
+    )
+    parity = exported.record("int8").parity
+    assert parity["map_difference"] <= bound
+    assert 0 < len(parity["layers_in_float"]) < parity["layers"]
+    assert parity["gate"]["images"] == "labelled"
+    assert sum("labelled images" in line for line in told) == 2  # FP32, and this precision: once, at the end
+
+
+def test_too_many_layers_in_float_are_no_precision(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch_bounds(monkeypatch, {"fp16": dataclasses.replace(WIDE, map_mean=0.0)})
+    monkeypatch.setattr(precision, "MOST_IN_FLOAT", 0.2)
+    with pytest.raises(ParityError, match="layers in float32 its maps differ by"):
+        export_bundle(TrainingRun.load(run_folder), tmp_path / "b", precisions=["fp16"])
     assert list(tmp_path.iterdir()) == []
 
 

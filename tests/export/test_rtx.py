@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 import pytest
 
+from simplenet_edge.export.centring import centre_activations
 from simplenet_edge.export.half import to_half
 from simplenet_edge.export.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
 from simplenet_edge.spec import SimpleNetConfig
@@ -17,8 +18,9 @@ from tests.rtx import ARCHITECTURES, compile_plan
 
 def precisions(graph: onnx.ModelProto, size_hw: tuple[int, int]) -> dict[str, bytes]:
     """The serialised graph of each precision, calibrated on two frames."""
-    scales: Any = activation_scales(graph, "min-max", smooth_frames(2, size_hw=size_hw))
-    quantized = quantize(graph, scales, list(quantizable_layers(graph)))
+    centred = centre_activations(graph)
+    scales: Any = activation_scales(centred, "min-max", smooth_frames(2, size_hw=size_hw))
+    quantized = quantize(centred, scales, list(quantizable_layers(centred)))
     return {
         "fp32": graph.SerializeToString(),
         "fp16": to_half(graph, {}).graph.SerializeToString(),
