@@ -23,17 +23,22 @@ from simplenet_edge.preprocess import preprocess, preprocess_mask, read_image, r
 from simplenet_edge.spec import Frames, InputSpec
 
 __all__ = [
+    "BATCH_PIXELS",
     "Dataset",
     "FrameReader",
     "Sample",
     "Split",
     "batched",
     "fingerprint",
+    "fitting_batch",
     "load_dataset",
     "read_frames",
     "read_sample_mask",
     "split_good",
 ]
+
+BATCH_PIXELS = 8 * 288 * 288
+"""Pixels that one batch of frames has at most: what a batch takes in memory goes with them."""
 
 _T = TypeVar("_T")
 
@@ -158,6 +163,11 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     for name, content in sorted((sample.name, content_hash(sample.path)) for sample in samples):
         digest.update(os.fsencode(name) + b"\0" + content.encode())
     return digest.hexdigest()
+
+
+def fitting_batch(batch_size: int, size_hw: tuple[int, int]) -> int:
+    """How many frames of that size go into one batch: `batch_size`, or as many as `BATCH_PIXELS` allow, at least 1."""
+    return max(1, min(batch_size, BATCH_PIXELS // (size_hw[0] * size_hw[1])))
 
 
 def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from simplenet_edge.data import Sample, batched, read_frames, read_sample_mask
+from simplenet_edge.data import Sample, batched, fitting_batch, read_frames, read_sample_mask
 from simplenet_edge.errors import ConfigError, DataError, EngineError
 from simplenet_edge.evaluation_results import (
     ClassMetrics,
@@ -47,7 +47,8 @@ def evaluate(
     """Score labelled samples and measure the model on them.
 
     Pixel figures are over the defective images whose mask has a pixel in the model frame, and all good images. For
-    them every map is kept, 4 bytes a pixel, and for a moment twice that. `progress` is told (images done, images).
+    them every map is kept, 4 bytes a pixel, and for a moment twice that. A batch holds fewer than `batch_size` frames
+    where they are large. `progress` is told (images done, images).
 
     Raises DataError where there is no sample or too many are corrupt, EngineError for scores that aren't finite,
     ConfigError for a batch size below 1.
@@ -60,7 +61,7 @@ def evaluate(
     pixels = _Pixels(spec, wanted=any(sample.mask_path for sample in samples))
     images: list[ImageResult] = []
     done = 0
-    for batch in batched(reader, batch_size):
+    for batch in batched(reader, fitting_batch(batch_size, spec.size_hw)):
         prediction = _infer(predictor, batch)
         for (sample, _), score, anomaly_map in zip(batch, prediction.score.tolist(), prediction.map, strict=True):
             marked = _marked_share(anomaly_map, operating_point)

@@ -7,8 +7,8 @@ Memory doesn't grow with the number of images: one batch of frames, its features
 rows. 10,000 images of 288x288 through WideResNet50-2 (layer2 and layer3, D = 1536) have 36 * 36 = 1296 patches each:
 10,000 * 1296 * 1536 * 2 bytes = 39.8 GB of rows. A budget of 8 GiB on disk keeps 279 patches an image, 2.8 million rows
 or 8.57 GB; the two matrices need 2 * 1536**2 * 8 bytes = 38 MB, the embedding of 8 images 8 * 1296 * 1536 * 4 bytes =
-64 MB, and its unpooled patches about ten times that. The kernel may keep the map's pages cached as long as nobody else
-wants the memory.
+64 MB, and its unpooled patches about ten times that. Larger frames come in smaller batches, down to one at a time. The
+kernel may keep the map's pages cached as long as nobody else wants the memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from simplenet_edge.atomic import write_bytes_atomic
-from simplenet_edge.data import batched
+from simplenet_edge.data import batched, fitting_batch
 from simplenet_edge.errors import DataError
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames
@@ -137,8 +137,11 @@ def extract_features(
     """Embed at most `n_images` frames uint8 `(H, W, 3)` and write the cache into `folder`.
 
     Where all patches would need more than `budget_bytes` on disk, each image keeps an equal random subset of its
-    patches; mean and standard deviation always come from all. `progress` is told how many images are done;
-    `corrupt` is asked at the end which files were left out. Raises DataError where no frame comes.
+    patches; mean and standard deviation always come from all. At most `batch_size` frames go through the backbone at
+    once, fewer where they are large (`fitting_batch`); on a GPU in mixed precision (float16), on a CPU in float32.
+    `progress` is told how many images are done; `corrupt` is asked at the end which files were left out.
+
+    Raises DataError where no frame comes or where features are not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dim, patches = model.config.target_embed_dim, model.grid_hw[0] * model.grid_hw[1]
@@ -149,10 +152,8 @@ def extract_features(
     path = folder / ROWS_NAME
     (folder / INDEX_NAME).unlink(missing_ok=True)
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n_images * kept, dim))
-    for batch in batched(frames, batch_size):
-        with torch.inference_mode():
-            stacked = torch.from_numpy(np.stack(batch)).to(model.pixel_mean.device)
-            embedding = model.embed(model.normalize(stacked)).cpu().numpy()
+    for batch in batched(frames, fitting_batch(batch_size, model.input_spec.size_hw)):
+        embedding = _embedded(model, np.stack(batch))
         moments.add(embedding)
         joint.add(embedding[rng.permutation(len(embedding))[: len(batch) * correlated]])
         for image_rows in embedding.reshape(len(batch), patches, dim):
@@ -180,6 +181,20 @@ def extract_features(
     write_bytes_atomic(folder / INDEX_NAME, json.dumps(index).encode())  # last: it marks the cache as whole
     whole = np.load(path, mmap_mode="r", allow_pickle=False)
     return FeatureCache(whole[: done * kept], moments.mean, std, correlation, done, left_out)
+
+
+@torch.inference_mode()
+def _embedded(model: SimpleNet, frames: Frames) -> npt.NDArray[np.float32]:
+    """Frames uint8 `(B, H, W, 3)` as embedding rows float32 `(B*h*w, D)`. Raises DataError."""
+    device = model.pixel_mean.device
+    with torch.autocast("cuda", dtype=torch.float16, enabled=device.type == "cuda"):
+        embedding = model.embed(model.normalize(torch.from_numpy(frames).to(device)))
+    if not torch.isfinite(embedding).all():
+        raise DataError(
+            "the backbone gave features that are not finite: its weights are broken, or too large for a GPU's half "
+            "precision; take other weights, or train with --device cpu"
+        )
+    return embedding.float().cpu().numpy()
 
 
 def _floored(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

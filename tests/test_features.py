@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from simplenet_edge import data
 from simplenet_edge.errors import DataError
 from simplenet_edge.features import FeatureCache, Moments, extract_features, whitening
 from simplenet_edge.model.build import build_simplenet
@@ -67,6 +68,40 @@ def test_cache_holds_every_patch_and_its_statistics(model: SimpleNet, frames: Fr
     np.testing.assert_allclose(cache.correlation, np.corrcoef(rows, rowvar=False), atol=1e-4)
 
 
+def test_on_a_cpu_rows_are_the_full_precision_ones_rounded_once(
+    model: SimpleNet, frames: Frames, tmp_path: Path
+) -> None:
+    cache = extract(model, frames[:2], tmp_path)
+    with torch.inference_mode():
+        rows = model.embed(model.normalize(torch.from_numpy(frames[:2])))
+    assert rows.dtype == torch.float32
+    np.testing.assert_array_equal(cache.rows, rows.half().numpy())  # half-precision convolutions would differ
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (8 * 64 * 64, [3, 5]),  # room for more than the batch that was asked for
+        (2 * 64 * 64, [2, 4, 5]),
+        (64 * 64 - 1, [1, 2, 3, 4, 5]),  # one frame alone is too large and still goes through
+    ],
+)
+def test_larger_frames_come_in_smaller_batches(
+    model: SimpleNet,
+    frames: Frames,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pixels: int,
+    expected: list[int],
+) -> None:
+    monkeypatch.setattr(data, "BATCH_PIXELS", pixels)
+    done: list[int] = []
+    extract_features(
+        model, frames, N_IMAGES, tmp_path, key="k", budget_bytes=2**30, seed=0, batch_size=3, progress=done.append
+    )
+    assert done == expected
+
+
 def test_budget_keeps_the_same_share_of_each_image(model: SimpleNet, frames: Frames, tmp_path: Path) -> None:
     whole = extract(model, frames, tmp_path / "whole")
     row_bytes = 2 * model.config.target_embed_dim
@@ -109,3 +144,12 @@ def test_damaged_or_foreign_cache_is_not_opened(model: SimpleNet, frames: Frames
 def test_no_frame_is_an_error(model: SimpleNet, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no readable image"):
         extract_features(model, [], N_IMAGES, tmp_path, key="k", budget_bytes=2**30, seed=0)
+
+
+def test_features_that_are_not_finite_are_an_error(frames: Frames, tmp_path: Path) -> None:
+    broken = build_simplenet("resnet18", random_weights=True, size_hw=(64, 64)).eval()
+    with torch.no_grad():
+        next(broken.backbone.parameters()).fill_(float("inf"))
+    with pytest.raises(DataError, match="not finite"):
+        extract(broken, frames, tmp_path)
+    assert FeatureCache.open(tmp_path, "k") is None

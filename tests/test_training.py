@@ -170,6 +170,25 @@ def test_paper_recipe_trains_on_raw_features(parts: Dataset, tmp_path: Path) -> 
     assert torch.equal(run.model.standardizer.std, torch.ones_like(run.model.standardizer.std))
 
 
+def test_a_whole_frame_is_inspected_at_full_resolution_without_tiles(parts: Dataset, tmp_path: Path) -> None:
+    """The backbone is convolutional: a large frame that is not square is one frame, one at a time in memory."""
+    model = build_simplenet("mobilenet_v2", random_weights=True, size_hw=(512, 768))
+    told: list[tuple[str, int]] = []
+    run = train(
+        model,
+        parts.train[:3],
+        replace(CONFIG, meta_epochs=1, cache_bytes=2**20),
+        tmp_path / "run",
+        progress=lambda stage, done, total: told.append((stage, done)),
+    )
+    assert [done for stage, done in told if stage == "features"] == [1, 2]
+    assert model.grid_hw == (64, 96)
+    assert run.golden_frames.shape == (1, 512, 768, 3)
+    prediction = run.model.predict(run.golden_frames)
+    assert prediction.map.shape == (1, 512, 768)
+    assert prediction.score.tolist() == pytest.approx(list(run.calibration_scores.values()), rel=1e-5)
+
+
 def test_training_ends_where_the_loss_stands_still(parts: Dataset, tmp_path: Path) -> None:
     config = replace(CONFIG, meta_epochs=6, patience=2, discriminator_lr=1e-12, projection_lr=1e-12)
     run = train(new_model(), parts.train, config, tmp_path / "run")
