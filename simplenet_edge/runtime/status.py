@@ -90,7 +90,7 @@ class LineStatus:
         cameras          name -> CameraCounts.snapshot()
         sinks            name -> written, lost, waiting, error
         alarms           a list of kind, text, camera, since
-        healthy          whether it inspects: running, and no live camera away or silent for 10 s
+        healthy          whether it inspects: running, no camera away, and no live one silent for 10 s
     """
 
     def __init__(self) -> None:
@@ -156,7 +156,6 @@ class LineStatus:
 
 
 def _is_healthy(camera: dict[str, Any]) -> bool:
-    if not camera["live"]:
-        return True
     age = camera["last_result_age_s"]
-    return camera["connected"] and (age is None or age < _STALE_S)
+    is_silent = camera["live"] and age is not None and age >= _STALE_S
+    return camera["connected"] and not is_silent

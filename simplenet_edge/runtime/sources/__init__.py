@@ -13,6 +13,7 @@ from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, View
 from simplenet_edge.runtime.sources.cameras import Camera, NetworkCamera, PipelineCamera, csi_pipeline
+from simplenet_edge.runtime.sources.capture import without_password
 from simplenet_edge.runtime.sources.device import LiveSettings
 from simplenet_edge.runtime.sources.files import ImageFiles, VideoFile
 from simplenet_edge.runtime.sources.http import PushedImages
@@ -78,6 +79,10 @@ def _finished(source: Source, options: Options) -> Source:
     if options.trigger is None:
         return source
     assert isinstance(source, LiveSource)  # only those take the option
+    if options.every != 1:
+        raise SourceError(
+            f"trigger={options.trigger} and every={options.every}: each trigger is answered; leave one out"
+        )
     timeout_s = options.timeout or 2.0
     if options.trigger == "stdin":
         return StdinTriggered(source, timeout_s)
@@ -122,8 +127,13 @@ def _pipeline(address: str, fragment: str) -> Source:
 
 def _network(address: str, fragment: str) -> Source:
     options = parse_options(fragment, LIVE_OPTIONS)
-    if not urlsplit(address).hostname:
-        raise SourceError(f"{address}: expected the address of a camera, e.g. rtsp://192.168.0.10/stream1")
+    shown = without_password(address)
+    try:
+        hostname = urlsplit(shown).hostname
+    except ValueError:
+        hostname = None
+    if not hostname:
+        raise SourceError(f"{shown}: expected the address of a camera, e.g. rtsp://192.168.0.10/stream1")
     return _finished(NetworkCamera(address, _settings(options)), options)
 
 
@@ -137,7 +147,7 @@ def _watched(address: str, fragment: str) -> Source:
 
 
 def _pushed(address: str, fragment: str) -> Source:
-    options = parse_options(fragment, COMMON_OPTIONS | {"timeout"})
+    options = parse_options(fragment, (COMMON_OPTIONS | {"timeout"}) - {"every"})  # each one is answered
     host, port = _place(address.removeprefix("push://"))
     return _finished(PushedImages(host, port, options.timeout or 10.0), options)
 
@@ -172,7 +182,7 @@ def _synthetic(address: str, fragment: str) -> Source:
 def _file(address: str, fragment: str) -> Source:
     if "://" in address:
         known = "v4l2, csi, rtsp, rtsps, http, https, push, test"
-        raise SourceError(f"{address}: expected a path, a camera number or one of {known} before ://")
+        raise SourceError(f"{without_password(address)}: expected a path, a camera number or one of {known} before ://")
     options = parse_options(fragment, COMMON_OPTIONS)
     path = Path(address)
     if not path.exists():

@@ -87,7 +87,7 @@ class NetworkCamera(LiveSource):
     """
 
     def __init__(self, url: str, settings: LiveSettings | None = None) -> None:
-        parts = urlsplit(url)
+        parts = urlsplit(without_password(url))
         super().__init__(f"{parts.hostname or ''}{parts.path}".rstrip("/"), settings)
         self._url = url
 
@@ -115,8 +115,8 @@ class PipelineCamera(LiveSource):
         super().__init__(name, settings)
         if "appsink" not in pipeline.replace("!", " ").split():
             raise SourceError(
-                f"gst:{pipeline}: the pipeline must end in an appsink, e.g. '… ! videoconvert ! video/x-raw,format=BGR "
-                "! appsink drop=true max-buffers=1 sync=false'"
+                f"gst:{without_password(pipeline)}: the pipeline must end in an appsink, e.g. '… ! videoconvert ! "
+                "video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false'"
             )
         self.pipeline = pipeline
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 import cv2
 
-from simplenet_edge.errors import SourceError
+from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.preprocess import to_bgr
 from simplenet_edge.spec import Frames
 
 __all__ = ["CaptureDevice", "has_gstreamer", "open_capture", "without_password"]
+
+_SECRET = re.compile(r"((?:user-pw|passw(?:or)?d|passwd|pass|pwd|token|key)=)[^&\s]+", re.IGNORECASE)
 
 
 class CaptureDevice:
@@ -22,9 +24,11 @@ class CaptureDevice:
 
     def read(self) -> Frames:
         """The next image. Raises SourceError when none comes, DataError for one that can't be used."""
-        read, image = self._capture.read()
-        if not read:
+        if not self._capture.grab():
             raise SourceError("it stopped giving frames; check the camera, its cable and its network")
+        decoded, image = self._capture.retrieve()
+        if not decoded:
+            raise DataError("the frame can't be decoded; check the camera, its cable and its network")
         return to_bgr(image)
 
     def get(self, property_id: int) -> float:
@@ -61,5 +65,8 @@ def has_gstreamer() -> bool:
 
 
 def without_password(url: str) -> str:
-    """An address or a pipeline as it may be logged: `rtsp://user:secret@host/1` becomes `rtsp://***@host/1`."""
-    return re.sub(r"(user-pw=)\S+", r"\1***", re.sub(r"//[^/\s]*@", "//***@", url))
+    """An address or a pipeline as it may be logged: `rtsp://user:secret@host/1` becomes `rtsp://***@host/1`.
+
+    Rather too much is hidden than too little: what is before the last `@`, and values such as `&password=secret`.
+    """
+    return _SECRET.sub(r"\1***", re.sub(r"//\S*@", "//***@", url))

@@ -44,7 +44,8 @@ class LiveSettings:
     report_s: float = 1.0
     """How often a record says that it is away."""
     hung_s: float = 30.0
-    """A driver that doesn't return for so long is left behind, and the camera opened anew beside it."""
+    """A driver of a camera that is away and that doesn't return for so long is left behind, and the camera opened anew
+    beside it."""
 
     def backoff(self, failures: int) -> float:
         """How long to wait after so many failures in a row, counted from 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ from simplenet_edge.preprocess import IMAGE_SUFFIXES, read_image
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.capture import CaptureDevice, open_capture
+from simplenet_edge.spec import Frames
 
 __all__ = ["ImageFiles", "VideoFile", "natural_order"]
 
 _COUNTED_CONTAINERS = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # others have a count guessed from the duration
+_MOST_DAMAGED = 1000  # frames in a row that can't be decoded, before that counts as the end of the file
 _COUNT_SLACK = 0.01  # share of frames that a container may count and not hold, e.g. an AVI's dropped ones
 
 
@@ -59,7 +62,9 @@ class ImageFiles(Source):
 
 
 class VideoFile(Source):
-    """The frames of a video file. A file that ends before the count in its header ends with an error record."""
+    """The frames of a video file. One that can't be decoded gives a record with an error, and so does the end of a file
+    before the count in its header. (Where the header has no exact count, as in MKV, a cut-off end can't be noticed.)
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -82,20 +87,32 @@ class VideoFile(Source):
             raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
         declared = self._declared_count(self._device)
         frame_id = 0
-        while not self.stopping.is_set():
-            try:
-                image = self._device.read()
-            except SourceError:
+        while True:
+            damaged, image = self._next_image(self._device)
+            if self.stopping.is_set():
+                return
+            if image is None:
                 break
+            for _ in range(damaged):
+                reason = f"frame {frame_id} of {self.path} can't be decoded; the file is damaged: copy it again"
+                yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), None, reason)
+                frame_id += 1
             yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), image)
             frame_id += 1
-        else:
-            return
         if frame_id == 0:
             raise SourceError(f"{self.path}: the video opens but gives no frame; check it with ffprobe")
         if declared - frame_id > declared * _COUNT_SLACK:
             reason = f"the video ended after {frame_id} of {declared} frames; it is cut off or damaged: copy it again"
             yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), None, reason)
+
+    def _next_image(self, device: CaptureDevice) -> tuple[int, Frames | None]:
+        """How many frames before it could not be decoded, and the next image; None where there is none any more."""
+        for damaged in range(_MOST_DAMAGED + 1):
+            if self.stopping.is_set():
+                break
+            with contextlib.suppress(SourceError, DataError, cv2.error):
+                return damaged, device.read()
+        return 0, None
 
     def _declared_count(self, device: CaptureDevice) -> int:
         return int(device.get(cv2.CAP_PROP_FRAME_COUNT)) if self.path.suffix.lower() in _COUNTED_CONTAINERS else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -25,21 +26,42 @@ Reply = Callable[[FrameResult], None]
 
 _TICK_S = 0.2
 _MOST_WAITING = 8  # decoded images, which may be large
+_BODY_S = 30.0
+_ENDED = "the line has ended; the part was not inspected"
 
 
 class Posts:
     """A context manager that answers each `POST path` with the result that `asked` brings about, as JSON.
 
     `asked` gets the body and the reply to call, in a thread of its own; it raises DataError for a body that can't be
-    used (status 400) and SourceError where too many wait (503). Without a result in `answer_s` the status is 504.
+    used (status 400) and SourceError where too many wait (503). Also 408: the body took longer than 30 s; 413: it has
+    more than `max_bytes`; 503: `most` requests are at hand, or the line ends; 504: no result within `answer_s`.
     """
 
-    def __init__(self, host: str, port: int, path: str, asked: Callable[[bytes, Reply], None], answer_s: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        path: str,
+        asked: Callable[[bytes, Reply], None],
+        answer_s: float,
+        most: int = _MOST_WAITING,
+        max_bytes: int = MAX_IMAGE_BYTES,
+    ) -> None:
+        self.answer_s, self.most, self.max_bytes = answer_s, most, max_bytes
         self._address = (host, port)
         self._path = path
         self._asked = asked
-        self._answer_s = answer_s
         self._server: HttpServer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._at_hand = 0  # this and the next are the event loop's
+        self._bodies: set[asyncio.Future[bytes]] = set()
+        self._results: set[asyncio.Future[FrameResult | None]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens."""
+        return self._server is not None
 
     @property
     def url(self) -> str:
@@ -64,36 +86,103 @@ class Posts:
     ) -> None:
         server, self._server = self._server, None
         if server is not None:
+            if self._loop is not None:
+                _call(self._loop, self._let_go)
             server.__exit__(kind, error, trace)
 
     async def _answer(self, request: Request) -> Response:
         from starlette.responses import JSONResponse
 
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_IMAGE_BYTES:
-                return JSONResponse({"error": f"more than {MAX_IMAGE_BYTES >> 20} MiB; send it smaller"}, 413)
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[FrameResult] = loop.create_future()
-
-        def set_result(found: FrameResult) -> None:
-            if not result.done():
-                result.set_result(found)
-
-        def reply(found: FrameResult) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(set_result, found)
-
+        if self._at_hand >= self.most or self._server is None:
+            return JSONResponse({"error": "the line is busy; send more slowly"}, 503, {"Retry-After": "1"})
+        self._at_hand += 1
         try:
-            await asyncio.to_thread(self._asked, bytes(body), reply)
-            return JSONResponse((await asyncio.wait_for(result, self._answer_s)).to_dict())
-        except DataError as error:
-            return JSONResponse({"error": str(error)}, 400)
-        except SourceError as error:
-            return JSONResponse({"error": str(error)}, 503, {"Retry-After": "1"})
+            result = await self._result(await self._read(request))
+        except _Refused as error:
+            headers = {"Retry-After": "1"} if error.status == 503 else None
+            return JSONResponse({"error": str(error)}, error.status, headers)
+        finally:
+            self._at_hand -= 1
+        return JSONResponse(result.to_dict())
+
+    async def _read(self, request: Request) -> bytes:
+        from starlette.requests import ClientDisconnect
+
+        body = asyncio.ensure_future(self._body(request))
+        self._loop = asyncio.get_running_loop()
+        self._bodies.add(body)
+        try:
+            return await asyncio.wait_for(body, _BODY_S)
         except asyncio.TimeoutError:
-            return JSONResponse({"error": f"no verdict within {self._answer_s:g} s"}, 504)
+            raise _Refused(408, f"the body took longer than {_BODY_S:g} s") from None
+        except ClientDisconnect:
+            raise _Refused(400, "the body ended too early") from None
+        except asyncio.CancelledError:
+            if self._server is not None:
+                raise
+            raise _Refused(503, _ENDED) from None
+        finally:
+            self._bodies.discard(body)
+
+    async def _body(self, request: Request) -> bytes:
+        declared = request.headers.get("content-length", "0")
+        body = bytearray()
+        if int(declared) <= self.max_bytes:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self.max_bytes:
+                    break
+            else:
+                return bytes(body)
+        raise _Refused(413, f"more than {self.max_bytes} bytes; send it smaller")
+
+    async def _result(self, body: bytes) -> FrameResult:
+        loop = asyncio.get_running_loop()
+        if self._server is None:
+            raise _Refused(503, _ENDED)
+        future: asyncio.Future[FrameResult | None] = loop.create_future()
+        self._results.add(future)
+        try:
+            await asyncio.to_thread(self._asked, body, lambda found: _call(loop, lambda: _set(future, found)))
+            result = await asyncio.wait_for(future, self.answer_s)
+        except DataError as error:
+            raise _Refused(400, str(error)) from None
+        except SourceError as error:
+            raise _Refused(503, str(error)) from None
+        except asyncio.TimeoutError:
+            raise _Refused(504, f"no verdict within {self.answer_s:g} s") from None
+        finally:
+            self._results.discard(future)
+        if result is None:
+            raise _Refused(503, _ENDED)
+        return result
+
+    def _let_go(self) -> None:
+        for body in self._bodies:
+            body.cancel()
+        for future in self._results:
+            _set(future, None)
+
+
+class _Refused(Exception):
+    """An answer with `status` and no result."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def _set(future: asyncio.Future[FrameResult | None], result: FrameResult | None) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """From another thread; nothing happens where the server has ended, and its clients are gone."""
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        assert loop.is_closed()
 
 
 class PushedImages(Source):
@@ -119,13 +208,16 @@ class PushedImages(Source):
     def _asked(self, body: bytes, reply: Reply) -> None:
         if self._waiting.full():  # before it costs anything
             raise SourceError(f"{_MOST_WAITING} images wait for their verdicts already; send more slowly")
-        record = FrameRecord(0, "", utc_now(), decode_image(body), reply=reply)
+        came, came_s = utc_now(), time.monotonic()
+        record = FrameRecord(0, "", came, decode_image(body), monotonic_s=came_s, reply=reply)
         try:
             self._waiting.put_nowait(record)
         except queue.Full:
             raise SourceError(f"{_MOST_WAITING} images wait for their verdicts already; send more slowly") from None
 
     def __iter__(self) -> Iterator[FrameRecord]:
+        if not self.posts.is_open:
+            raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
         frame_id = 0
         while not self.stopping.is_set():
             try:

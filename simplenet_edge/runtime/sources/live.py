@@ -8,6 +8,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import cv2
 
@@ -43,6 +44,7 @@ class LiveSource(Source):
         """Takes each frame, with the `time.monotonic` at which its grab began, instead of whoever iterates."""
         self._changed = threading.Condition()  # guards all below
         self._next_id = 0
+        self._n_given = 0
         self._frame: FrameRecord | None = None
         self._loss: FrameRecord | None = None
         self._away = ""
@@ -56,6 +58,11 @@ class LiveSource(Source):
     @abstractmethod
     def _connect(self) -> Device:
         """Open the camera. Raises SourceError."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it grabs."""
+        return self._grabber is not None
 
     @property
     def away(self) -> str:
@@ -83,7 +90,7 @@ class LiveSource(Source):
                 _log.warning("%s: the driver doesn't return; its thread is left behind", self.name)
 
     def __iter__(self) -> Iterator[FrameRecord]:
-        if self._grabber is None:
+        if not self.is_open:
             raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
         while (record := self._next()) is not None:
             yield record
@@ -99,13 +106,18 @@ class LiveSource(Source):
                         self._frame = None
                     else:
                         self._loss = None
-                    return first
+                    return self._given(first)
                 if self._ended:
                     return None
                 if self._away and time.monotonic() - self._told_s >= self.settings.report_s:
-                    return self._away_record()
+                    return self._given(self._away_record())
                 self._changed.wait(min(_TICK_S, self.settings.report_s))
             return None
+
+    def _given(self, record: FrameRecord) -> FrameRecord:
+        """The record as it is handed out: every id before it that was not is one that was dropped."""
+        self._n_given += 1
+        return replace(record, dropped=record.frame_id + 1 - self._n_given)
 
     def look_after(self) -> None:
         """Notice a camera that is silent or hangs; whoever reads from it calls this several times a second."""
@@ -116,7 +128,7 @@ class LiveSource(Source):
             if not self._ended and not self._away and now_s - self._came_s > self.settings.silence_s:
                 self._lose(f"no frame for {now_s - self._came_s:.1f} s; check the camera, its cable and its network")
             self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]
-            hung = now_s - self._busy_s > self.settings.hung_s
+            hung = bool(self._away) and now_s - self._busy_s > self.settings.hung_s
             if hung and self._grabber is not None and len(self._left_behind) < _MOST_LEFT_BEHIND:
                 _log.warning("%s: the driver doesn't return; opening the camera anew beside it", self.name)
                 self._left_behind.append(self._grabber)
@@ -192,6 +204,8 @@ class LiveSource(Source):
         lost, self._away, self.connected = not self._away, reason, False
         if lost:
             _log.warning("%s is away: %s", self.name, reason)
+            if self._loss is not None:
+                self.dropped += 1
             self._loss = self._away_record()
             self._changed.notify_all()
 
@@ -201,7 +215,7 @@ class LiveSource(Source):
 
     def _record(self, image: Frames | None, error: str | None) -> FrameRecord:
         frame_id, self._next_id = self._next_id, self._next_id + 1
-        return FrameRecord(frame_id, f"{self.name}#{frame_id}", utc_now(), image, error, dropped=self.dropped)
+        return FrameRecord(frame_id, f"{self.name}#{frame_id}", utc_now(), image, error)
 
     def _end(self, bug: Exception | None) -> None:
         with self._changed:

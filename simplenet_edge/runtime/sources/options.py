@@ -64,8 +64,10 @@ class Options:
 def split_options(uri: str) -> tuple[str, str]:
     """An address and what follows its last `#`, which is empty where that is no option but part of an existing path."""
     address, separator, fragment = uri.rpartition("#")
-    if not separator or "=" not in fragment or Path(uri).exists():
+    if not separator or "=" not in fragment or Path(uri.removeprefix("watch:")).exists():
         return uri, ""
+    if "@" in fragment and "://" in address and "/" not in address.partition("://")[2]:
+        raise SourceError("in the user and the password of an address, '#' is written %23 and '@' %40")
     return address, fragment
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -19,22 +19,26 @@ from simplenet_edge.runtime.sources.stdin import stdin_chunks
 __all__ = ["HttpTriggered", "StdinTriggered", "Triggered"]
 
 _TICK_S = 0.2
-_MOST_WAITING = 64
+_MOST_WAITING = 16  # with their images, which may be large
+_MOST_REFUSED = 1024
+_VERDICT_S = 10.0
+_MOST_BYTES = 65536  # of a request, which nobody reads
 
 
 @dataclass(frozen=True)
 class _Trigger:
-    """Somebody asked at `asked_s` of `time.monotonic`, and waits with `reply`."""
+    """Somebody asked at `asked_s` of `time.monotonic`, and waits with `reply`. `refused`: it gets no frame."""
 
     asked_s: float
     reply: Reply | None
+    refused: str | None = None
 
 
 class Triggered(Source):
-    """Of a live camera the first frame whose grab began after each trigger, never an older one.
+    """Of a live camera the first frame whose grab began after each trigger, however busy the line is.
 
-    Triggers are answered in order. Where no frame comes within `timeout_s` of its turn, the record has an error, so
-    that the part is INVALID. `frame_id` counts triggers; a record's time is its trigger's.
+    Triggers are answered in order. Where no frame comes within `timeout_s`, the record has an error, so that the part
+    is INVALID. `frame_id` counts triggers; a record's time is its trigger's.
     """
 
     live: ClassVar[bool] = True
@@ -44,24 +48,40 @@ class Triggered(Source):
         super().__init__(camera.name, camera.view)
         self.camera = camera
         self.timeout_s = timeout_s
-        self._triggers: queue.Queue[_Trigger | None] = queue.Queue(_MOST_WAITING)
-        self._changed = threading.Condition()
-        self._newest: tuple[float, FrameRecord] | None = None  # with the time at which its grab began
+        self._changed = threading.Condition()  # guards all below
+        self._asked: deque[_Trigger] = deque()  # without a frame yet
+        self._ready: deque[tuple[_Trigger, FrameRecord]] = deque()
+        self._last_asked = False
         camera.listener = self._came
 
     def fire(self, reply: Reply | None = None) -> None:
-        """Ask for a frame; from any thread. `reply` is told what became of it. Raises SourceError when 64 wait."""
-        try:
-            self._triggers.put_nowait(_Trigger(time.monotonic(), reply))
-        except queue.Full:
-            raise SourceError(
-                f"{_MOST_WAITING} triggers wait for their verdicts already; trigger more slowly"
-            ) from None
+        """Ask for a frame; from any thread. `reply` is told what became of it. Raises SourceError when 16 wait."""
+        with self._changed:
+            if len(self._asked) + len(self._ready) >= _MOST_WAITING:
+                raise SourceError(f"{_MOST_WAITING} triggers wait for their verdicts already; trigger more slowly")
+            self._asked.append(_Trigger(time.monotonic(), reply))
 
     def _came(self, began_s: float, record: FrameRecord) -> None:
+        """The camera's thread brings a frame: for every trigger before its grab."""
         with self._changed:
-            self._newest = (began_s, record)
+            self._give_up()
+            while self._asked and self._asked[0].asked_s <= began_s:
+                self._ready.append((self._asked.popleft(), record))
+                self._give_up()
             self._changed.notify_all()
+
+    def _give_up(self) -> None:
+        """Error records for the triggers whose turn it is and that get no frame."""
+        while self._asked:
+            trigger = self._asked[0]
+            why = trigger.refused
+            if why is None and time.monotonic() - trigger.asked_s > self.timeout_s:
+                away = self.camera.away
+                why = f"no frame within {self.timeout_s:g} s of the trigger"
+                why += f"; the camera is away: {away}" if away else ""
+            if why is None:
+                return
+            self._ready.append((self._asked.popleft(), FrameRecord(0, "", utc_now(), None, why)))
 
     def _open(self) -> None:
         self.camera.__enter__()
@@ -76,61 +96,56 @@ class Triggered(Source):
         self.camera.stop()
 
     def __iter__(self) -> Iterator[FrameRecord]:
+        if not self.camera.is_open:
+            raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
         frame_id = 0
         while not self.stopping.is_set():
-            self._look_after()
-            try:
-                trigger = self._triggers.get(timeout=_TICK_S)
-            except queue.Empty:
-                continue
-            if trigger is None or (record := self._frame_after(trigger.asked_s)) is None:
-                return
+            self.camera.look_after()
+            self.connected, self.reconnects = self.camera.connected, self.camera.reconnects
+            with self._changed:
+                self._give_up()
+                if not self._ready:
+                    if self._last_asked and not self._asked:
+                        return
+                    self._changed.wait(_TICK_S)
+                    continue
+                trigger, record = self._ready.popleft()
             name = f"{self.name}#{frame_id}"
             yield replace(record, frame_id=frame_id, name=name, monotonic_s=trigger.asked_s, reply=trigger.reply)
             frame_id += 1
 
-    def _frame_after(self, asked_s: float) -> FrameRecord | None:
-        """The first frame whose grab began after that, or a record that says that none came; None once stopped."""
-        end_s = time.monotonic() + self.timeout_s
-        while not self.stopping.is_set():
-            self._look_after()
-            with self._changed:
-                if self._newest is not None and self._newest[0] >= asked_s:
-                    found, self._newest = self._newest[1], None
-                    return found
-                left_s = end_s - time.monotonic()
-                if left_s > 0:
-                    self._changed.wait(min(left_s, _TICK_S))
-                    continue
-            why = f"; the camera is away: {self.camera.away}" if self.camera.away else ""
-            return FrameRecord(0, "", utc_now(), None, f"no frame within {self.timeout_s:g} s of the trigger{why}")
-        return None
-
-    def _look_after(self) -> None:
-        self.camera.look_after()
-        self.connected, self.reconnects = self.camera.connected, self.camera.reconnects
-
 
 class StdinTriggered(Triggered):
-    """Each line on standard input is a trigger; where that ends, the source ends, once all are answered."""
+    """Each line on standard input is a trigger; where that ends, the source ends, once all are answered.
+
+    A line that comes while 16 wait is INVALID: its part has passed before its turn.
+    """
 
     def _open(self) -> None:
-        chunks = stdin_chunks(self.stopping, "a line for each trigger")
         super()._open()
+        try:
+            chunks = stdin_chunks(self.stopping, "a line for each trigger")
+        except SourceError:
+            self._close()
+            raise
         threading.Thread(target=self._read, args=(chunks,), name=f"triggers {self.name}", daemon=True).start()
 
     def _read(self, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
             for _ in range(chunk.count(b"\n")):
-                self._put(_Trigger(time.monotonic(), None))
-        self._put(None)
+                try:
+                    self.fire()
+                except SourceError as error:
+                    self._refuse(str(error))
+        with self._changed:
+            self._last_asked = True
 
-    def _put(self, trigger: _Trigger | None) -> None:
+    def _refuse(self, why: str) -> None:
         while not self.stopping.is_set():
-            try:
-                return self._triggers.put(trigger, timeout=_TICK_S)
-            except queue.Full:
-                continue
+            with self._changed:
+                if len(self._asked) + len(self._ready) < _MOST_REFUSED:
+                    return self._asked.append(_Trigger(time.monotonic(), None, why))
+            self.stopping.wait(_TICK_S)
 
 
 class HttpTriggered(Triggered):
@@ -138,7 +153,15 @@ class HttpTriggered(Triggered):
 
     def __init__(self, camera: LiveSource, host: str, port: int, timeout_s: float = 2.0) -> None:
         super().__init__(camera, timeout_s)
-        self.posts = Posts(host, port, "/trigger", lambda body, reply: self.fire(reply), 2 * timeout_s + 10)
+        self.posts = Posts(
+            host,
+            port,
+            "/trigger",
+            lambda body, reply: self.fire(reply),
+            answer_s=timeout_s + _VERDICT_S,
+            most=2 * _MOST_WAITING,
+            max_bytes=_MOST_BYTES,
+        )
 
     def _open(self) -> None:
         super()._open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -19,6 +20,7 @@ __all__ = ["WatchedFolder"]
 
 _MARKED_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})  # an image that ends too early is told by its missing end
 _REPORT_S = 1.0
+_LOOK_SHARE = 4  # the pause after a look, in times of how long the look took: a large folder must not fill a core
 
 
 @dataclass
@@ -34,9 +36,9 @@ class _Arrival:
 class WatchedFolder(Source):
     """New images of a folder and its subfolders; none is dropped, however slow the line is.
 
-    A file is complete when it hasn't grown between two looks, or for `settle_s` where its kind has no end mark; one
-    that can't be decoded is tried again, and is an error record once it hasn't grown for `settle_s`. Files written
-    again under the same name are new ones. Hidden files are left alone: programs write them before they rename them.
+    A JPEG or PNG is complete when its end is there, any other file when it hasn't changed for `settle_s`. One that
+    can't be decoded is tried again, and becomes an error record when it hasn't changed for `settle_s`. A file written
+    again under the same name is a new one. Hidden files are left alone: programs write them before they rename them.
     """
 
     def __init__(self, path: Path, existing: bool = False, poll_s: float = 0.1, settle_s: float = 2.0) -> None:
@@ -45,12 +47,14 @@ class WatchedFolder(Source):
         self._existing = existing
         self._poll_s, self._settle_s = poll_s, settle_s
         self._seen: dict[str, _Arrival] | None = None
+        self._is_mounted = False
         self._told_s = -math.inf
 
     def _open(self) -> None:
         if not self.folder.is_dir():
             raise SourceError(f"watch:{self.folder}: no such folder; create it, or name the one that images arrive in")
         self._seen = {}
+        self._is_mounted = os.path.ismount(self.folder)
         try:
             self._look(self._seen)
         except OSError as error:
@@ -65,9 +69,12 @@ class WatchedFolder(Source):
         if self._seen is None:
             raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
         frame_id = 0
-        while not self.stopping.wait(self._poll_s):
+        looked_s = 0.0
+        while not self.stopping.wait(max(self._poll_s, _LOOK_SHARE * looked_s)):
+            started_s = time.monotonic()
             try:
                 self._look(self._seen)
+                looked_s = time.monotonic() - started_s
             except OSError as error:
                 if (text := self._away(error)) is not None:
                     yield FrameRecord(frame_id, f"{self.name}#{frame_id}", utc_now(), None, text)
@@ -95,8 +102,10 @@ class WatchedFolder(Source):
 
     def _look(self, seen: dict[str, _Arrival]) -> None:
         """Bring `seen` up to date: new and changed files are to be given, those that are gone are forgotten."""
+        if self._is_mounted and not os.path.ismount(self.folder):
+            raise OSError(errno.ENODEV, "it is not mounted")  # else its files would be new ones when it is back
         now_s = time.monotonic()
-        found = {entry.path: entry.stat() for entry in _images(self.folder)}
+        found = dict(_images(self.folder))
         for path, stat in found.items():
             known = seen.get(path)
             if (
@@ -122,22 +131,37 @@ class WatchedFolder(Source):
 
     def _record(self, frame_id: int, path: str, arrival: _Arrival) -> FrameRecord | None:
         """The file as a record; None where it may still grow."""
-        name = Path(path).relative_to(self.folder).as_posix()
+        file = Path(path)
+        name = file.relative_to(self.folder).as_posix()
         try:
-            return FrameRecord(frame_id, name, utc_now(), read_image(Path(path)))
-        except DataError as error:
+            before = _state(file)
+            record = FrameRecord(frame_id, name, utc_now(), read_image(file))
+            if _state(file) != before:
+                return None  # which of its states was read can't be told
+            arrival.size, arrival.changed_ns = before
+            return record
+        except (DataError, OSError) as error:
             if time.monotonic() - arrival.since_s < self._settle_s:
                 return None
-            return FrameRecord(frame_id, name, utc_now(), None, str(error))
+            why = str(error) if isinstance(error, DataError) else f"{file} can't be read ({error.strerror})"
+            return FrameRecord(frame_id, name, utc_now(), None, why)
 
 
-def _images(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _state(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _images(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Image files at any depth. Raises OSError where the folder itself can't be read."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _images(Path(entry.path))
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
-                yield entry
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _images(Path(entry.path))
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+                    yield entry.path, entry.stat()
+            except FileNotFoundError:
+                continue  # moved away since the folder was listed

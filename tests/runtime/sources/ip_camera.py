@@ -1,0 +1,114 @@
+"""An IP camera that tests can pull the plug of: MJPEG over HTTP, on a real socket."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from simplenet_edge.runtime.records import FrameRecord
+from simplenet_edge.runtime.sources import LiveSettings
+
+SOON_S = 60.0
+"""More than anything here takes on a busy machine."""
+
+IMPATIENT = LiveSettings(silence_s=2.0, frozen_s=0.3, backoff_s=(0.05, 0.2), report_s=0.1)
+
+_PERIOD_S = 0.02
+_HW = (48, 64)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    camera: IpCamera
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that breaks is the point."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        camera = self.server.camera
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        rng = np.random.default_rng()
+        while camera.alive.is_set():
+            if camera.mode != "hang":
+                level, spread = (0, 2) if camera.mode == "black" else (100, 40)
+                seed = rng if camera.mode != "freeze" else np.random.default_rng(0)
+                image = seed.integers(level, level + spread, (*_HW, 3), dtype=np.uint8)
+                jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+            time.sleep(_PERIOD_S)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class IpCamera:
+    """A context manager; `mode` is noise, freeze, black or hang. Nobody listens between `die` and `revive`."""
+
+    def __init__(self) -> None:
+        self.mode = "noise"
+        self.alive = threading.Event()
+        self.port = 0
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/stream.mjpg"
+
+    def revive(self) -> None:
+        self.alive.set()
+        self._server = _Server(("127.0.0.1", self.port), _Handler)
+        self._server.camera = self
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def die(self) -> None:
+        self.alive.clear()
+        server, thread = self._server, self._thread
+        self._server = self._thread = None
+        if server is not None and thread is not None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def __enter__(self) -> IpCamera:
+        self.revive()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.die()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, and fail where it doesn't come."""
+    end_s = time.monotonic() + SOON_S
+    while not condition():
+        assert time.monotonic() < end_s, "it never came"
+        time.sleep(0.01)
+
+
+def first(frames: object, found: Callable[[FrameRecord], bool]) -> FrameRecord:
+    """The first record of an iterator that is it."""
+    end_s = time.monotonic() + SOON_S
+    for record in frames:  # type: ignore[attr-defined]
+        if found(record):
+            assert isinstance(record, FrameRecord)
+            return record
+        assert time.monotonic() < end_s, "it never came"
+    raise AssertionError("the source ended")
