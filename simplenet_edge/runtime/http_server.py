@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["HttpServer", "parse_address"]
 
 _START_S = 20.0
-_STOP_S = 5.0
+_STOP_S = 2
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -58,7 +58,7 @@ class HttpServer:
         self._socket = self._listen()
         self.port = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            self._app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=int(_STOP_S)
+            self._app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=_STOP_S
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
