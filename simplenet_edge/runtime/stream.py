@@ -155,6 +155,7 @@ class Line:
                     stack.enter_context(source)
                 for worker in self._workers:
                     stack.enter_context(worker)
+                stack.callback(self._let_sinks_end)
                 stack.enter_context(self._model)
                 stack.enter_context(signals_handled(self._stop, self._swap_on_signal))
                 judge = stack.enter_context(self._judge)
@@ -217,6 +218,11 @@ class Line:
             self._stop.set()
         finally:
             self._handover.finish(source.name)
+
+    def _let_sinks_end(self) -> None:
+        """All at once, before each is waited for: one that hangs must not take the others' time."""
+        for worker in self._workers:
+            worker.begin_close()
 
     def _show_shadow(self, image: Frames, result: FrameResult) -> None:
         if (shadow := self._model.shadow) is not None:

@@ -99,17 +99,21 @@ class SinkWorker:
                 "error": self._tally.error or self.sink.fault,
             }
 
+    def begin_close(self, timeout_s: float = 10.0) -> None:
+        """Take no more results, and from now on write what waits for up to `timeout_s`; doesn't wait for it."""
+        with self._changed:
+            if self._deadline is None:
+                self._deadline = time.monotonic() + timeout_s
+            self._changed.notify_all()
+        self._closing.set()
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits for up to `timeout_s`, count the rest as lost, and end the thread.
 
         Returns within `timeout_s` and 5 s, also where the sink hangs. With `wait` it raises what ended the sink, or
         SinkError where a result is missing.
         """
-        with self._changed:
-            if self._deadline is None:
-                self._deadline = time.monotonic() + timeout_s
-            self._changed.notify_all()
-        self._closing.set()
+        self.begin_close(timeout_s)
         if self._thread.ident is not None:
             self._thread.join(timeout_s + _CLOSE_S)
         with self._changed:
