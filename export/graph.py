@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from simplenet_edge.export.head import FoldedHead, LayerForm
+from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["DeployedSimpleNet", "fold_batch_norms"]
@@ -36,6 +37,7 @@ class DeployedSimpleNet(nn.Module):
         self.layers = model.backbone.layers
         self.backbone = fold_batch_norms(model.backbone.body)
         self.head = FoldedHead(model, forms)
+        self.score_top_k = model.config.score_top_k
         self.anomaly_map = copy.deepcopy(model.anomaly_map)
         self.eval()
 
@@ -45,7 +47,7 @@ class DeployedSimpleNet(nn.Module):
         images = frames.float().permute(0, 3, 1, 2).index_select(1, self.bgr_to_rgb)
         features = self.backbone(images * self.pixel_scale + self.pixel_shift)
         grid = self.head([features[layer] for layer in self.layers])
-        return grid.amax(dim=(1, 2)), self.anomaly_map(grid)
+        return image_scores(grid, self.score_top_k), self.anomaly_map(grid)
 
 
 def fold_batch_norms(module: GraphModule) -> GraphModule:

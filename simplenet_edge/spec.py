@@ -105,6 +105,7 @@ class SimpleNetConfig:
     `projection_batch_norm = False` is what the official code does for types 1 and 2.
     `discriminator_bias = True` gives its output layer a bias, which the official code leaves out.
     `discriminator_hidden = None` shrinks each hidden layer by 1.5. `smoothing_sigma` is in pixels of the input.
+    An image's score is the mean of its `score_top_k` largest patch scores; 1, their maximum, is the official one.
     """
 
     backbone: str
@@ -121,6 +122,7 @@ class SimpleNetConfig:
     discriminator_hidden: int | None = 1024
     discriminator_bias: bool = False
     smoothing_sigma: float = 4.0
+    score_top_k: int = 1
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -129,7 +131,7 @@ class SimpleNetConfig:
             raise ConfigError(f"a layer is named twice: {', '.join(self.layers)}")
         if self.patch_size < 1 or self.patch_size % 2 == 0:
             raise ConfigError(f"patch_size must be odd and positive, not {self.patch_size}")
-        for name in ("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers"):
+        for name in ("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers", "score_top_k"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.discriminator_hidden is not None and self.discriminator_hidden < 1:

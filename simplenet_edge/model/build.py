@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -31,7 +32,8 @@ def build_simplenet(
 
     The backbone's weights come from the file `weights`, with `random_weights` from `seed`, otherwise from torchvision.
     `resize` is a rule of `InputSpec`; left out, it is `center-crop` where `resize_to` is given and `stretch` otherwise.
-    `center-crop` without `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices
+    `standardize` also takes the mean of the nine largest patch scores, without it the paper's maximum. `center-crop`
+    without `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices
     that don't go together, WeightsError for weights that aren't there or don't fit.
     """
     if weights is not None and random_weights:
@@ -50,6 +52,8 @@ def build_simplenet(
         standardize=standardize,
         discriminator_hidden=defaults.hidden,
     )
+    if standardize:  # so many patches see each cell: one noisy patch alone doesn't make a defect
+        config = dataclasses.replace(config, score_top_k=config.patch_size**2)
     extractor = Backbone(config.backbone, config.layers, seed=seed)
     if weights is not None:
         load_weights_file(extractor, weights)

@@ -14,7 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["AnomalyMap", "PatchMaker", "align_patches", "bilinear_matrix", "gaussian_matrix", "pool_patches"]
+__all__ = [
+    "AnomalyMap",
+    "PatchMaker",
+    "align_patches",
+    "bilinear_matrix",
+    "gaussian_matrix",
+    "image_scores",
+    "pool_patches",
+]
 
 
 class PatchMaker:
@@ -61,6 +69,14 @@ def pool_patches(patches: Sequence[Tensor], pretrain_embed_dim: int, target_embe
     pooled = [F.adaptive_avg_pool1d(p.flatten(0, 1).flatten(1).unsqueeze(1), pretrain_embed_dim) for p in patches]
     joined = torch.cat(pooled, dim=2)
     return F.adaptive_avg_pool1d(joined, target_embed_dim).squeeze(1)
+
+
+def image_scores(patch_scores: Tensor, top_k: int) -> Tensor:
+    """Patch scores `(B, h, w)` as scores `(B,)`: the mean of the `top_k` largest, or of all where there are fewer."""
+    if top_k == 1:
+        return patch_scores.amax(dim=(1, 2))
+    patches = patch_scores.shape[1] * patch_scores.shape[2]
+    return patch_scores.reshape(-1, patches).topk(min(top_k, patches), dim=1).values.mean(dim=1)
 
 
 def bilinear_matrix(size: int, new_size: int) -> Tensor:

@@ -19,7 +19,7 @@ from simplenet_edge.atomic import write_bytes_atomic
 from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.networks import Discriminator, Projection
-from simplenet_edge.model.patches import AnomalyMap, PatchMaker, align_patches, pool_patches
+from simplenet_edge.model.patches import AnomalyMap, PatchMaker, align_patches, image_scores, pool_patches
 from simplenet_edge.spec import Frames, InputSpec, Prediction, SimpleNetConfig, from_dict, to_dict
 
 __all__ = ["SimpleNet", "Standardizer"]
@@ -112,11 +112,12 @@ class SimpleNet(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames uint8 `(B, H, W, 3)` BGR as scores `(B,)` and maps `(B, H, W)`.
 
-        The score is the largest patch score, before upsampling and smoothing, as in the official code.
+        The score is the mean of the `score_top_k` largest patch scores, before upsampling and smoothing; 1 is what the
+        official code does.
         """
         patch_scores = self.score_patches(self.embed(self.normalize(frames)))
         grid = self.patch_maker.unpatch_scores(patch_scores, self.grid_hw)
-        return grid.amax(dim=(1, 2)), self.anomaly_map(grid)
+        return image_scores(grid, self.config.score_top_k), self.anomaly_map(grid)
 
     @torch.inference_mode()
     def predict(self, frames: Frames) -> Prediction:

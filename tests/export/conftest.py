@@ -39,7 +39,9 @@ def difference(graph: onnx.ModelProto, reference: onnx.ModelProto, frames: Frame
 @pytest.fixture(scope="session")
 def small_model() -> SimpleNet:
     layers = ("features.6", "features.13")
-    return random_model(SimpleNetConfig("mobilenet_v2", layers, 100, 90, discriminator_hidden=32), SIZE_HW)
+    return random_model(
+        SimpleNetConfig("mobilenet_v2", layers, 100, 90, discriminator_hidden=32, score_top_k=9), SIZE_HW
+    )
 
 
 @pytest.fixture(scope="session")

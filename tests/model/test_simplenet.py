@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -34,12 +35,18 @@ def test_normalize_turns_bgr_to_rgb(model: SimpleNet) -> None:
     assert torch.allclose(pixel, expected)
 
 
-def test_score_is_the_largest_patch_score(model: SimpleNet, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("top_k", [1, 9, 10**6])  # the last one is more than there are
+def test_score_is_the_mean_of_the_largest_patch_scores(model: SimpleNet, rng: np.random.Generator, top_k: int) -> None:
     batch = frames(rng)
-    model.eval()
+    other = SimpleNet(dataclasses.replace(model.config, score_top_k=top_k), model.input_spec, model.backbone)
+    other.load_state_dict(model.state_dict())
+    other.eval()
     with torch.inference_mode():
-        patches = model.score_patches(model.embed(model.normalize(torch.from_numpy(batch))))
-    assert np.array_equal(model.predict(batch).score, patches.reshape(2, -1).amax(dim=1).numpy())
+        patches = other.score_patches(other.embed(other.normalize(torch.from_numpy(batch)))).reshape(2, -1).numpy()
+    expected = np.sort(patches, axis=1)[:, -top_k:].mean(axis=1)
+    np.testing.assert_allclose(other.predict(batch).score, expected, rtol=1e-6)
+    if top_k == 1:
+        assert np.array_equal(other.predict(batch).score, patches.max(axis=1))
 
 
 def test_predict_is_the_same_in_any_mode_and_restores_it(model: SimpleNet, rng: np.random.Generator) -> None:
