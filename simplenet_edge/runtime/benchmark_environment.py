@@ -90,7 +90,9 @@ class EnergyMeter:
     """The energy that the processor packages have used, through RAPL; what else runs counts too."""
 
     def __init__(self, root: Path = _POWERCAP) -> None:
-        self._zones = [zone for zone in sorted(root.glob("*-rapl:*")) if zone.name.count(":") == 1]
+        zones = (zone for zone in sorted(root.glob("*-rapl:*")) if zone.name.count(":") == 1)
+        # `psys`, the whole machine, has the packages in it
+        self._zones = [zone for zone in zones if (_text(zone / "name") or "").startswith("package")]
         self._last = self._read()
         self._joules = 0.0
 

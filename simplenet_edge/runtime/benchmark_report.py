@@ -200,7 +200,14 @@ def compare(before: Values, after: Values) -> list[Change]:
 
 def differences(before: Values, after: Values) -> list[str]:
     """What else differs between two results, so that a ratio may not mean what it seems."""
-    told = [f"{key}: {before[key]} -> {after[key]}" for key in ("bundle_id", "model_hw") if before[key] != after[key]]
+    told = [
+        f"{key}: {before[key]} -> {after[key]}"
+        for key in ("bundle_id", "model_hw", "camera_sizes_hw")
+        if before[key] != after[key]
+    ]
+    used = [[[e["engine"], e["provider"], e["threads"]] for e in one["engines"]] for one in (before, after)]
+    if used[0] != used[1]:
+        told.append(f"engine, provider, threads: {used[0]} -> {used[1]}")
     busy = [(one["activity"] or {}).get("others", 0.0) for one in (before, after)]
     if max(busy) > _BUSY:
         told.append("other programs took {:.0%} -> {:.0%} of the processors, which no interval knows of".format(*busy))

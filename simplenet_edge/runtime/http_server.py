@@ -32,7 +32,7 @@ def parse_address(text: str) -> tuple[str, int]:
 class HttpServer:
     """A context manager: listens from `__enter__` on; port 0 takes a free one, and `port` then says which.
 
-    Raises ConfigError where the address can't be taken, SimpleNetEdgeError where starlette or uvicorn is missing.
+    Raises SimpleNetEdgeError where the address can't be taken, and where starlette or uvicorn is missing.
     """
 
     def __init__(self, app: Any, host: str, port: int) -> None:
@@ -84,7 +84,7 @@ class HttpServer:
             listening.listen(128)
         except OSError as error:
             listening.close()
-            raise ConfigError(
+            raise SimpleNetEdgeError(  # not an option that can't work: the address may come up, the port may get free
                 f"{self.host}:{self.port} can't be listened on ({error.strerror}); name another address or port"
             ) from error
         return listening

@@ -25,14 +25,16 @@ _log = logging.getLogger(__name__)
 
 _DEPTH = 4
 _POLL_S = 0.2
+_GRACE_S = 5.0
 _REPORT_S = 1.0
 
 
 class Judge:
     """Works in a thread of its own, so that the engine doesn't wait for it; a context manager that ends the thread.
 
-    `paced` names the cameras whose frame rate is their own. `on_judged` is shown each image with its result. What goes
-    wrong in the thread is raised by the next `put`, and by `finish`.
+    Once `stop` is set, sinks that hold it up for 5 s are closed. `paced` names the cameras whose frame rate is their
+    own. `on_judged` is shown each image with its result. What goes wrong in the thread is raised by the next `put`, by
+    `check` and by `finish`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Judge:
         deadline_ms: float | None = None,
         watch: WatchConfig | None = None,
         paced: Collection[str] = (),
+        stop: threading.Event | None = None,
         on_judged: Callable[[Frames, FrameResult], None] | None = None,
     ) -> None:
         self._workers = workers
@@ -49,6 +52,7 @@ class Judge:
         self._deadline_ms = deadline_ms
         self._watch_config = watch
         self._paced = frozenset(paced)
+        self._stop = stop or threading.Event()
         self._reported_s = -math.inf
         self._watches: dict[str, tuple[Detector, Watch]] = {}
         self._on_judged = on_judged
@@ -68,27 +72,41 @@ class Judge:
 
     def put(self, inspected: Inspected) -> None:
         """Hand over one frame, in order. Raises what went wrong with one before, such as a SinkError."""
+        since_s = time.monotonic()
         while True:
-            if self._error is not None:
-                raise self._error
+            self.check()
             try:
                 return self._queue.put(inspected, timeout=_POLL_S)
             except queue.Full:
-                continue
+                self._release(since_s)
+
+    def check(self) -> None:
+        """Raise what went wrong in the thread."""
+        if self._error is not None:
+            raise self._error
 
     def finish(self) -> None:
         """Wait until all is judged and handed to the sinks. Raises what went wrong."""
         self._end()
-        if self._error is not None:
-            raise self._error
+        self.check()
 
     def _end(self) -> None:
+        told, since_s = False, time.monotonic()
         while self._thread.is_alive():
             try:
-                self._queue.put(None, timeout=_POLL_S)
+                if not told:
+                    self._queue.put(None, timeout=_POLL_S)
+                    told = True
+                self._thread.join(_POLL_S)
             except queue.Full:
-                continue
-            self._thread.join()
+                pass
+            self._release(since_s)
+
+    def _release(self, since_s: float) -> None:
+        """Don't let a sink that hangs keep the line from its end."""
+        if self._stop.is_set() and time.monotonic() - since_s > _GRACE_S:
+            for worker in self._workers:
+                worker.begin_close()
 
     def _work(self) -> None:
         try:
@@ -118,7 +136,10 @@ class Judge:
             _log.warning("%s is INVALID: %s", record.name, reason)
         self._last_reasons[record.camera] = reason
         if record.reply is not None:
-            record.reply(result)
+            try:
+                record.reply(result)
+            except Exception:  # theirs, not the line's
+                _log.exception("%s: whoever asked could not be told the verdict", record.name)
         for worker in self._workers:
             worker.submit(result)
         if self._on_judged is not None and image is not None:

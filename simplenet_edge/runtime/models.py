@@ -22,6 +22,8 @@ __all__ = ["ModelLoader", "Shadow", "describe"]
 
 _log = logging.getLogger(__name__)
 
+_END_S = 5.0
+
 
 @dataclass(frozen=True)
 class ModelLoader:
@@ -86,7 +88,10 @@ class Shadow:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except EngineError as hanging:
+            _log.warning("%s", hanging)
 
     def offer(self, image: Frames, result: FrameResult) -> None:
         """Show it an image uint8 `(H, W, 3)` BGR that the line has judged; never waits. INVALID frames are left out."""
@@ -103,12 +108,14 @@ class Shadow:
             return {"bundle_id": self.detector.bundle_id, **self._counts, "error": self._error}
 
     def close(self) -> None:
-        """Stop comparing, after the frame that is waiting; a second call does nothing."""
+        """Stop comparing, after the frame that is waiting. Raises EngineError where that one hangs."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(_END_S)
         if self._thread.is_alive():
-            self._thread.join()
+            raise EngineError("the shadow's engine does not come back from its frame; it can't be used")
 
     def _compare(self) -> None:
         while True:
@@ -119,9 +126,9 @@ class Shadow:
                 (image, result), self._waiting = self._waiting, None
             try:
                 verdict = self.detector.inspect(image).verdict
-            except EngineError as error:
+            except Exception as error:  # it decides nothing, so it ends nothing; but it must be seen
                 with self._changed:
-                    self._error = str(error)
+                    self._error = str(error) or type(error).__name__
                 continue
             with self._changed:
                 self._counts["compared"] += 1

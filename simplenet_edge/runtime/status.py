@@ -13,10 +13,11 @@ import numpy as np
 
 from simplenet_edge.runtime.records import FrameResult
 
-__all__ = ["Alarm", "CameraCounts", "LineStatus"]
+__all__ = ["STALE_S", "Alarm", "CameraCounts", "LineStatus"]
 
 _RECENT = 512  # results that latencies and the frame rate come from
-_STALE_S = 10.0  # a live camera without a frame for so long is not healthy
+STALE_S = 10.0
+"""Without a sign of life for so long a live camera, or the line itself, is not healthy."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,14 @@ class LineStatus:
         cameras          name -> CameraCounts.snapshot()
         sinks            name -> written, lost, waiting, error
         alarms           a list of kind, text, camera, since
-        healthy          whether it inspects: running, no camera away, and no live one silent for 10 s
+        pulse_age_s      seconds since the thread that runs the engine was last between two frames
+        healthy          whether it inspects: running, that pulse, no camera away, and no live one silent for 10 s
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = datetime.now(timezone.utc)
-        self._started_s = time.monotonic()
+        self._started_s = self._pulse_s = time.monotonic()
         self._cameras: dict[str, CameraCounts] = {}
         self._alarms: dict[tuple[str, str], Alarm] = {}
         self._parts: dict[str, Any] = {"state": "starting", "model": {}, "shadow": None, "watch": {}, "sinks": {}}
@@ -122,6 +124,8 @@ class LineStatus:
         assert part in self._parts, part
         with self._lock:
             self._parts[part] = value
+            if part == "state":
+                self._pulse_s = time.monotonic()
 
     def raise_alarm(self, alarm: Alarm) -> bool:
         """Keep an alarm until it is cleared; False where it stood already, whose time and text then stay."""
@@ -145,17 +149,21 @@ class LineStatus:
                 for a in self._alarms.values()
             ]
             parts = dict(self._parts)
+            pulse_age_s = time.monotonic() - self._pulse_s
         return {
             "started": self._started.isoformat(timespec="seconds"),
             "uptime_s": time.monotonic() - self._started_s,
+            "pulse_age_s": pulse_age_s,
             **parts,
             "cameras": cameras,
             "alarms": alarms,
-            "healthy": parts["state"] == "running" and all(_is_healthy(camera) for camera in cameras.values()),
+            "healthy": parts["state"] == "running"
+            and pulse_age_s < STALE_S
+            and all(_is_healthy(camera) for camera in cameras.values()),
         }
 
 
 def _is_healthy(camera: dict[str, Any]) -> bool:
     age = camera["last_result_age_s"]
-    is_silent = camera["live"] and age is not None and age >= _STALE_S
+    is_silent = camera["live"] and age is not None and age >= STALE_S
     return camera["connected"] and not is_silent

@@ -21,14 +21,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from simplenet_edge.errors import ConfigError, EngineError, SimpleNetEdgeError
+from simplenet_edge.errors import ConfigError, EngineError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.handover import Handover
 from simplenet_edge.runtime.inspection import Prepared, inspect, prepare
 from simplenet_edge.runtime.judge import Judge
 from simplenet_edge.runtime.models import Shadow
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.service import notify_systemd, signals_handled
+from simplenet_edge.runtime.service import notify_systemd, signals_handled, switching_fast
 from simplenet_edge.runtime.sinks.base import Sink
 from simplenet_edge.runtime.sinks.worker import SinkWorker
 from simplenet_edge.runtime.sources.base import Source
@@ -114,18 +114,21 @@ class Line:
         names = [source.name for source in sources]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"expected sources of different names, found {', '.join(names) or 'none'}; add #name=...")
+        called = [sink.name for sink in sinks]
+        if len(set(called)) < len(called):
+            raise ConfigError(f"expected sinks of different names, found {', '.join(called)}; leave one out")
         self.config = config or LineConfig()
         self.status = status or LineStatus()
         self._sources = sources
+        self._stop = threading.Event()
         self._model = ModelSlot(detector, shadow, reload)
-        live = any(source.live for source in sources)
+        live = any(source.live or source.on_demand for source in sources)  # somebody waits: no sink may hold it up
         self._workers = [SinkWorker(sink, wait=not live) for sink in sinks]
         paced = {source.name for source in sources if source.live and not source.on_demand}
         self._judge = Judge(
-            self._workers, self.status, self.config.deadline_ms, self.config.watch, paced, self._show_shadow
+            self._workers, self.status, self.config.deadline_ms, self.config.watch, paced, self._stop, self._show_shadow
         )
         self._handover: Handover[Prepared] = Handover(names, _QUEUE_DEPTH)
-        self._stop = threading.Event()
         self._source_error: BaseException | None = None
         self._reported_s = 0.0
         for source in sources:
@@ -151,13 +154,14 @@ class Line:
         started, interrupted = time.monotonic(), False
         try:
             with ExitStack() as stack:
+                stack.enter_context(signals_handled(self._stop, self._swap_on_signal))
+                stack.enter_context(switching_fast())
+                stack.enter_context(self._model)  # ends last: no sink waits for a model that is still being loaded
                 for source in self._sources:
                     stack.enter_context(source)
                 for worker in self._workers:
                     stack.enter_context(worker)
                 stack.callback(self._let_sinks_end)
-                stack.enter_context(self._model)
-                stack.enter_context(signals_handled(self._stop, self._swap_on_signal))
                 judge = stack.enter_context(self._judge)
                 try:
                     self._inspect_all(judge)
@@ -175,6 +179,7 @@ class Line:
     def _inspect_all(self, judge: Judge) -> None:
         threads = [threading.Thread(target=self._capture, args=(s,), name=s.name, daemon=True) for s in self._sources]
         failures = 0
+        last: str | None = None
         try:
             for thread in threads:
                 thread.start()
@@ -183,17 +188,16 @@ class Line:
             while (batch := self._handover.take(self.config.max_batch, _POLL_S)) is not None:
                 if self._stop.is_set():
                     self._handover.close()
+                judge.check()
                 self._model.exchange()
                 for outcome in inspect(batch, self._model.detector):
                     judge.put(outcome)
                     if outcome.verdict is not None:
                         failures = 0
                     elif outcome.cause == "engine":
-                        failures += 1
-                    if failures == self.config.max_failures:
-                        raise EngineError(
-                            f"the run ends: {failures} frames in a row failed; the last: {outcome.reason}"
-                        )
+                        failures, last = failures + 1, outcome.reason
+                if failures >= self.config.max_failures:
+                    raise EngineError(f"the run ends: {failures} frames in a row failed; the last: {last}")
                 self._report("running", at_most_every_s=_STATUS_S)
             judge.finish()
         finally:
@@ -229,7 +233,7 @@ class Line:
             shadow.offer(image, result)
 
     def _swap_on_signal(self) -> None:
-        with contextlib.suppress(SimpleNetEdgeError):  # logged and in the status; the line goes on
+        with contextlib.suppress(Exception):  # logged and in the status; the line goes on
             self.swap()
 
     def _report(self, state: str, at_most_every_s: float = 0.0) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from simplenet_edge.errors import ConfigError, EngineError, SimpleNetEdgeError
+from simplenet_edge.errors import ConfigError, EngineError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.models import Shadow, describe
 
@@ -16,6 +16,7 @@ __all__ = ["ModelSlot"]
 
 _log = logging.getLogger(__name__)
 
+_END_S = 2.0
 _EXCHANGE_S = 60.0  # a frame takes milliseconds; whoever asked for the swap needn't wait for a hung engine for ever
 
 
@@ -32,6 +33,7 @@ class ModelSlot:
         self._described = describe(detector)  # now, while its engine is open
         self._reload = reload
         self._one_at_a_time = threading.Lock()
+        self._slot = threading.Lock()  # around the model that waits
         self._next: Detector | None = None
         self._exchanged = threading.Event()
         self._ending = False
@@ -46,11 +48,14 @@ class ModelSlot:
     ) -> None:
         self._ending = True
         self._exchanged.set()
-        with self._one_at_a_time:
-            for detector in (self.detector, self._next):
-                if detector is not None and detector is not self._first:
-                    detector.engine.close()
-            self._reload = self.shadow = None
+        if not self._one_at_a_time.acquire(timeout=_END_S):
+            _log.warning("the line ends while another model is being loaded")
+            return
+        for detector in (self.detector, self._next):
+            if detector is not None and detector is not self._first:
+                detector.engine.close()
+        self._reload = self.shadow = None
+        self._one_at_a_time.release()
 
     def swap(self) -> str:
         """Load the other model, here, while the present one goes on; then wait for the exchange. Says what was done.
@@ -62,15 +67,21 @@ class ModelSlot:
             self._error = None
             try:
                 new = self._loaded()
-            except SimpleNetEdgeError as error:
-                self._error = str(error)
-                _log.error("the model was not swapped: %s", error)
+            except Exception as error:
+                self._error = str(error) or type(error).__name__
+                _log.error("the model was not swapped: %s", self._error)
                 raise
-            if not self._ending:
-                self._exchanged.clear()
-            self._next = new
+            self._exchanged.clear()
+            with self._slot:
+                self._next = new
+            if self._ending:
+                self._exchanged.set()
             self._exchanged.wait(_EXCHANGE_S)
-            if self.detector is not new:
+            with self._slot:
+                taken = self._next is not new
+                self._next = None
+            if not taken:
+                new.engine.close()
                 self._error = "the line ended, or its engine does not come back from a frame: the model was not swapped"
                 raise EngineError(f"{self._error}; restart the line")
             text = f"model {new.bundle_id} ({new.bundle.manifest.name}) is in use, threshold {new.threshold:.6g}"
@@ -79,14 +90,20 @@ class ModelSlot:
 
     def exchange(self) -> None:
         """Take up the model that waits, where one does, and close the one before."""
-        new = self._next
-        if new is None:
+        if self._next is None:  # as nearly always, without the lock
             return
-        old, self.detector, self._next = self.detector, new, None
+        if (new := self._take()) is None:
+            return
+        old, self.detector = self.detector, new
         self._described = describe(new)
         self._swaps += 1
         old.engine.close()
         self._exchanged.set()
+
+    def _take(self) -> Detector | None:
+        with self._slot:
+            new, self._next = self._next, None
+            return new
 
     def snapshot(self) -> dict[str, Any]:
         """The model in use as plain JSON values."""
@@ -97,13 +114,14 @@ class ModelSlot:
             self._check(self.shadow.detector)
             self.shadow.close()
             new, self.shadow = self.shadow.detector, None
+            self._reload = None  # the path still holds the old model: a second click must not bring it back
             return new
         if self._reload is None:
             raise ConfigError("there is no model to swap to; start with --shadow, or put the new bundle at its path")
         new = self._reload()
         try:
             self._check(new)
-        except ConfigError:
+        except BaseException:
             new.engine.close()
             raise
         return new

@@ -9,8 +9,9 @@ import pytest
 from simplenet_edge.runtime.benchmark_environment import Activity, EnergyMeter, environment, peak_rss_mib, rss_mib
 
 
-def zone(root: Path, name: str, microjoules: int) -> None:
+def zone(root: Path, name: str, microjoules: int, kind: str = "package-0") -> None:
     (root / name).mkdir(exist_ok=True)
+    (root / name / "name").write_text(f"{kind}\n")
     (root / name / "energy_uj").write_text(f"{microjoules}\n")
     (root / name / "max_energy_range_uj").write_text("10000000\n")
 
@@ -37,6 +38,7 @@ def test_energy_adds_up_over_packages_and_over_the_counters_end(tmp_path: Path) 
     zone(tmp_path, "intel-rapl:0", 9_000_000)
     zone(tmp_path, "intel-rapl:1", 0)
     zone(tmp_path, "intel-rapl:0:0", 5)  # a part of package 0, not to be counted twice
+    zone(tmp_path, "intel-rapl:2", 0, kind="psys")  # and neither is the whole machine
     meter = EnergyMeter(tmp_path)
     assert meter.joules() == 0
     zone(tmp_path, "intel-rapl:0", 1_000_000)  # past its end: 2 J

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from simplenet_edge.errors import ConfigError
+from simplenet_edge.errors import ConfigError, SimpleNetEdgeError
 from simplenet_edge.runtime.http_server import HttpServer, parse_address
 
 
@@ -49,5 +49,5 @@ def test_a_port_that_is_taken() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(ConfigError, match="can't be listened on"):
+        with pytest.raises(SimpleNetEdgeError, match="can't be listened on"):
             HttpServer(Starlette(), "127.0.0.1", other.getsockname()[1]).__enter__()

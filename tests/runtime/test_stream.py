@@ -17,8 +17,10 @@ from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import open_engine
 from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.errors import ConfigError, EngineError, SinkError, SourceError
+from simplenet_edge.runtime import judge
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.sinks import JsonlSink
+from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.sinks import JsonlSink, worker
 from simplenet_edge.runtime.sources import View, open_source
 from simplenet_edge.runtime.stream import Line, LineConfig, Summary, run
 from simplenet_edge.runtime.watch import WatchConfig
@@ -162,6 +164,56 @@ def test_a_camera_that_ends_leaves_the_others_running(bundle: Bundle) -> None:
 def test_two_cameras_of_one_name_are_refused(bundle: Bundle) -> None:
     with open_engine(bundle, "fake") as engine, pytest.raises(ConfigError, match="different names, found belt, belt"):
         Line([Belt(1), Belt(1)], Detector(engine))
+
+
+def test_two_sinks_of_one_name_are_refused(bundle: Bundle) -> None:
+    with open_engine(bundle, "fake") as engine, pytest.raises(ConfigError, match="different names, found kept, kept"):
+        Line([Belt(1)], Detector(engine), [Kept(), Kept()])
+
+
+def test_a_reply_that_breaks_costs_no_result(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    kept = Kept()
+
+    def reply(result: object) -> None:
+        raise ZeroDivisionError("theirs")
+
+    with open_engine(bundle, "fake") as engine:
+        run(Belt(3, reply=reply), Detector(engine), [kept])
+    assert kept.verdicts == ["OK"] * 3
+    assert "could not be told" in caplog.text
+
+
+def test_a_sink_that_hangs_does_not_keep_a_recorded_run_from_ending(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "_GRACE_S", 0.1)
+    monkeypatch.setattr(worker, "_CLOSE_S", 0.1)
+    released = threading.Event()
+
+    class Hanging(Kept):
+        def write(self, result: FrameResult) -> None:
+            super().write(result)
+            released.wait(SOON_S)
+
+    hanging = Hanging()
+    with open_engine(bundle, "fake") as engine:
+        line = Line([Belt(10**6)], Detector(engine), [hanging])
+        errors: list[BaseException] = []
+
+        def run_line() -> None:
+            try:
+                line.run()
+            except SinkError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run_line)
+        thread.start()
+        hanging.wait_for(1)
+        line.stop()
+        thread.join(SOON_S)
+        assert not thread.is_alive()
+        released.set()
+    assert "kept" in str(errors[0])
 
 
 def test_a_view_cuts_and_thins_out(bundle: Bundle) -> None:

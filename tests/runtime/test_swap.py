@@ -130,7 +130,7 @@ def test_a_shadow_decides_nothing_and_is_promoted(bundle: Bundle, strict: Path) 
     belt, kept = LiveBelt(bad=(1,)), Kept()
     second = ModelLoader(strict).load()
     with open_engine(bundle) as engine, Shadow(second) as shadow:
-        line = Line([belt], Detector(engine), [kept], shadow=shadow)
+        line = Line([belt], Detector(engine), [kept], shadow=shadow, reload=ModelLoader(bundle.path).load)
         with running(line):
             for count in range(1, 4):
                 belt.step()
@@ -145,6 +145,8 @@ def test_a_shadow_decides_nothing_and_is_promoted(bundle: Bundle, strict: Path) 
             assert counts["ng_to_ok"] == 0
             belt.step()
             kept.wait_for(4)
+            with pytest.raises(ConfigError, match="no model to swap to"):  # never back to the old one
+                line.swap()
     assert kept.verdicts[-1] == "NG"
     assert kept.results[-1].bundle_id == second.bundle_id
     assert not is_open(second.engine)  # the line's own, once it was promoted

@@ -32,10 +32,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simplenet_edge.errors import SimpleNetEdgeError
-from simplenet_edge.runtime.monitor.health import SILENT_S, problems
+from simplenet_edge.runtime.monitor.health import problems
 from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
 from simplenet_edge.runtime.monitor.sink import MonitorSink
-from simplenet_edge.runtime.status import LineStatus
+from simplenet_edge.runtime.status import STALE_S, LineStatus
 
 __all__ = ["create_app"]
 
@@ -114,7 +114,7 @@ class _Line:
             "run": self._run,
             "can_swap": self._swap is not None,
             "problems": problems(snapshot),
-            "silent_s": SILENT_S,
+            "silent_s": STALE_S,
         }
         return JSONResponse({**snapshot, "monitor": about})
 

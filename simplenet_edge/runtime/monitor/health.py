@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["SILENT_S", "problems"]
+from simplenet_edge.runtime.status import STALE_S
 
-SILENT_S = 10.0
-"""A live camera without a result for so long is a fault, as `LineStatus` counts it."""
+__all__ = ["problems"]
 
 
 def problems(snapshot: dict[str, Any]) -> list[str]:
@@ -15,10 +14,12 @@ def problems(snapshot: dict[str, Any]) -> list[str]:
     if snapshot["healthy"]:
         return []
     found = [] if snapshot["state"] == "running" else [f"the line is {snapshot['state']}"]
+    if snapshot["state"] == "running" and snapshot["pulse_age_s"] >= STALE_S:
+        found.append(f"the engine has not come back from a frame for {snapshot['pulse_age_s']:.0f} s")
     for name, camera in snapshot["cameras"].items():
         label, age_s = f"camera {name}" if name else "the camera", camera["last_result_age_s"]
-        if camera["live"] and not camera["connected"]:
+        if not camera["connected"]:
             found.append(f"{label} is away")
-        elif camera["live"] and age_s is not None and age_s >= SILENT_S:
+        elif camera["live"] and age_s is not None and age_s >= STALE_S:
             found.append(f"{label} has given no result for {age_s:.0f} s")
     return found or ["the line says that it isn't healthy"]

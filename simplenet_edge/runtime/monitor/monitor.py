@@ -21,7 +21,7 @@ class Monitor:
     about it; without it, nobody can ask for that. There is no login: on another address than the loopback, whoever
     reaches the port sees the parts and can ask for a swap.
 
-    Raises ConfigError where the address can't be taken, SimpleNetEdgeError where the extra `serve` is missing.
+    Raises SimpleNetEdgeError where the address can't be taken, and where the extra `serve` is missing.
     """
 
     def __init__(

@@ -110,7 +110,9 @@ class OverlaySink(Sink):
             self._delete_oldest(sum(self._sizes.values()) + size - self._quota_bytes)
         if self._min_free_bytes == 0:
             return
-        self._delete_oldest(self._min_free_bytes + size - shutil.disk_usage(self.folder).free)
+        excess = self._min_free_bytes + size - shutil.disk_usage(self.folder).free
+        if excess <= sum(self._sizes.values()):  # otherwise all would go, and it would not help
+            self._delete_oldest(excess)
         if (free := shutil.disk_usage(self.folder).free) < self._min_free_bytes + size:
             raise SinkError(
                 f"{self.folder}: {free} bytes are free and {self._min_free_bytes} are to stay free; "

@@ -84,7 +84,7 @@ class ModbusAddress:
 class ModbusSink(Sink):
     """Writes each verdict to the map above. Raises SimpleNetEdgeError on opening where pymodbus is missing."""
 
-    capacity = 16
+    capacity = 4  # the controller acts on the newest; what waits behind a slow one would come for another part
     keeps_trying = False
 
     def __init__(self, address: ModbusAddress) -> None:

@@ -8,6 +8,7 @@ line may come a second time after the program was killed between its delivery an
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections import deque
@@ -155,7 +156,7 @@ class Spool:
         path = self._path(number)
         data = path.read_bytes()
         lines = data[start:].splitlines(keepends=True)
-        whole = [line for line in lines if _is_whole(line)]
+        whole = [line for line in lines if _is_whole(line) and _is_json(line)]
         if len(whole) != len(lines):
             self.lost += len(lines) - len(whole)
             data = data[:start] + b"".join(whole)
@@ -195,6 +196,14 @@ class Spool:
 def _is_whole(data: bytes) -> bool:
     """A JSON object on one line, by its ends: a power cut leaves half a line, or zeros."""
     return data.startswith(b"{") and data.endswith(b"}\n")
+
+
+def _is_json(line: bytes) -> bool:
+    """Two halves of lines with a power cut's zeros between them have the right ends."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _lock(path: Path) -> io.FileIO:

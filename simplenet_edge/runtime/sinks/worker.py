@@ -22,6 +22,7 @@ _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 5.0
 _IDLE_S = 1.0
 _OPEN_S = 10.0  # to wait for a sink to open before a live line starts without it
+_WAITING = 16  # where all wait for a slow sink anyway, so that its end comes within the time that `close` has
 _CLOSE_S = 5.0  # for the sink itself to close
 _NO_MAP = np.empty((0, 0), np.float32)
 _NO_FRAME = np.empty((0, 0, 3), np.uint8)
@@ -38,7 +39,8 @@ class SinkWorker:
     """
 
     def __init__(self, sink: Sink, *, capacity: int | None = None, wait: bool) -> None:
-        self._capacity = sink.capacity if capacity is None else capacity
+        usual = min(sink.capacity, _WAITING) if wait else sink.capacity
+        self._capacity = usual if capacity is None else capacity
         if self._capacity < 1:
             raise ConfigError(f"the queue of a sink holds at least 1 result, not {capacity}")
         self.sink = sink
@@ -115,7 +117,8 @@ class SinkWorker:
         """
         self.begin_close(timeout_s)
         if self._thread.ident is not None:
-            self._thread.join(timeout_s + _CLOSE_S)
+            assert self._deadline is not None
+            self._thread.join(max(0.0, self._deadline + _CLOSE_S - time.monotonic()))
         with self._changed:
             self._abandoned = True
             missing = len(self._queue) + (self._hand is not None)

@@ -93,6 +93,9 @@ class Posts:
     async def _answer(self, request: Request) -> Response:
         from starlette.responses import JSONResponse
 
+        if "origin" in request.headers or "sec-fetch-site" in request.headers:  # browsers send them, controllers don't
+            return JSONResponse({"error": "not for web pages: any of them could post parts"}, 403)
+
         if self._at_hand >= self.most or self._server is None:
             return JSONResponse({"error": "the line is busy; send more slowly"}, 503, {"Retry-After": "1"})
         self._at_hand += 1

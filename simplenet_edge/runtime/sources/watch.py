@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.preprocess import IMAGE_SUFFIXES, read_image
@@ -40,6 +41,8 @@ class WatchedFolder(Source):
     can't be decoded is tried again, and becomes an error record when it hasn't changed for `settle_s`. A file written
     again under the same name is a new one. Hidden files are left alone: programs write them before they rename them.
     """
+
+    on_demand: ClassVar[bool] = True
 
     def __init__(self, path: Path, existing: bool = False, poll_s: float = 0.1, settle_s: float = 2.0) -> None:
         super().__init__(str(path))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
 import pytest
 
-from simplenet_edge.errors import BundleError, ConfigError
-from simplenet_edge.runtime import status as status_module
+from simplenet_edge.errors import BundleError, SimpleNetEdgeError
 from simplenet_edge.runtime.monitor import Monitor
-from simplenet_edge.runtime.monitor.health import SILENT_S, problems
-from simplenet_edge.runtime.status import Alarm, LineStatus
+from simplenet_edge.runtime.monitor.health import problems
+from simplenet_edge.runtime.status import STALE_S, Alarm, LineStatus
 from tests.runtime.monitor.conftest import Make
 
 ODD_NAME = '<img src=x onerror="alert(1)">/2'
@@ -109,10 +109,18 @@ def test_health_says_why_not(client: httpx.Client, status: LineStatus) -> None:
 
 
 def test_silence_is_a_reason() -> None:
-    camera = {"live": True, "connected": True, "last_result_age_s": SILENT_S + 2}
-    snapshot = {"healthy": False, "state": "running", "cameras": {"top": camera}}
+    camera = {"live": True, "connected": True, "last_result_age_s": STALE_S + 2}
+    snapshot = {"healthy": False, "state": "running", "pulse_age_s": 0.1, "cameras": {"top": camera}}
     assert problems(snapshot) == ["camera top has given no result for 12 s"]
-    assert status_module._STALE_S == SILENT_S
+
+
+def test_an_engine_that_hangs_is_a_reason(status: LineStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert status.snapshot()["healthy"]
+    later = time.monotonic() + STALE_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    snapshot = status.snapshot()
+    assert not snapshot["healthy"]
+    assert problems(snapshot) == ["the engine has not come back from a frame for 11 s"]
 
 
 def test_metrics(client: httpx.Client) -> None:
@@ -188,7 +196,7 @@ def test_one_swap_at_a_time_and_health_answers_meanwhile(status: LineStatus) -> 
 def test_a_port_that_is_taken_is_a_clear_error(monitor: Monitor, status: LineStatus) -> None:
     port = int(monitor.url.rpartition(":")[2])
     other = Monitor(status, port=port)
-    with pytest.raises(ConfigError, match=f"{port} can't be listened on"):
+    with pytest.raises(SimpleNetEdgeError, match=f"{port} can't be listened on"):
         other.__enter__()
 
 

@@ -18,7 +18,7 @@ from tests.runtime.sinks.results import result
         ("a/b.jsonl", JsonlSink, "a/b.jsonl"),
         ("mqtt://u:secret@host/line", MqttSink, "mqtt://host:1883/line"),
         ("mqtts://host/line", MqttSink, "mqtts://host:8883/line"),
-        ("http://u:secret@host/hook?key=secret", WebhookSink, "http://host/hook"),
+        ("http://u:secret@host/hook?key=secret", WebhookSink, "http://host/hook?0b60ff"),
         ("https://host:8443", WebhookSink, "https://host:8443"),
         ("modbus://plc", ModbusSink, "modbus://plc:502?unit=1&coil=0&register=0"),
     ],

@@ -61,7 +61,7 @@ def test_live_and_on_demand() -> None:
     }
     assert found == {
         "0": (True, False),
-        "watch:a": (False, False),
+        "watch:a": (False, True),
         "test://": (False, False),
         "test://?fps=1": (True, False),
         "push://:0": (False, True),

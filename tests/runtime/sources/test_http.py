@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from simplenet_edge.errors import ConfigError
+from simplenet_edge.errors import SimpleNetEdgeError
 from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.sources import PushedImages, Source, open_source
 from tests.runtime.sources.ip_camera import SOON_S, until
@@ -167,7 +167,12 @@ def test_those_that_wait_at_the_end_are_told_so() -> None:
     record.reply(verdict(replace(record, frame_id=7)))  # too late
 
 
+def test_a_web_page_can_t_post(source: PushedImages) -> None:
+    for headers in ({"Origin": "http://elsewhere"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert httpx.post(source.posts.url, content=b"x", headers=headers).status_code == 403
+
+
 def test_a_port_that_is_taken_is_an_error(source: PushedImages) -> None:
     port = httpx.URL(source.posts.url).port
-    with pytest.raises(ConfigError, match="can't be listened on"):
+    with pytest.raises(SimpleNetEdgeError, match="can't be listened on"):
         open_source(f"push://127.0.0.1:{port}").__enter__()

@@ -93,6 +93,9 @@ export class Camera {
 
 function insteadOfVerdict(status, result, line) {
   if (line.state !== "running") return { text: line.state.toUpperCase(), reason: "The line is not inspecting." };
+  if (line.pulse_age_s >= line.monitor.silent_s) {
+    return { text: "HUNG", reason: `The engine has not come back from a frame for ${duration(line.pulse_age_s)}.` };
+  }
   if (status.live && !status.connected) return { text: "CAMERA AWAY", reason: result?.reason ?? "It gives no frames." };
   if (result === null) return { text: "WAITING", reason: "No part has come yet." };
   if (status.live && status.last_result_age_s >= line.monitor.silent_s) {
