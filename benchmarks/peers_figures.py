@@ -23,7 +23,7 @@ def measured_aurocs(paths: list[Path], result: dict[str, Any]) -> dict[str, tupl
         methods = json.loads(path.read_text(encoding="utf-8"))["methods"] if path.is_file() else {}
         for method, row in methods.items():
             size = re.search(r"(\d+) patches", row["note"])
-            name = f"{method}, {_timed_size(int(size[1]), result)} patches" if size else method
+            name = f"{method.split()[0]}, {_timed_size(int(size[1]), result)} patches" if size else method
             found[name] = (row["image_auroc"], f"peers_training.py: {row['note']}")
     if "padim" in result:
         found["padim"] = (result["padim"]["image_auroc"], "trained in this run")

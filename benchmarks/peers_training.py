@@ -168,8 +168,9 @@ def main() -> None:
             "load": os.getloadavg()[0],  # other work on the machine makes `seconds` longer, hardly `cpu_seconds`
             "note": note,
         }
-        result["methods"][name] = {**row, "cpu": cpu_model(), **measure(predictor, dataset, split, reference)}
-        print(name, json.dumps(result["methods"][name], indent=2))
+        key = f"patchcore {options.coreset:.2%}" if name == "patchcore" else name  # a row for each size of its memory
+        result["methods"][key] = {**row, "cpu": cpu_model(), **measure(predictor, dataset, split, reference)}
+        print(key, json.dumps(result["methods"][key], indent=2))
         write_json(options.output, result)
 
 
