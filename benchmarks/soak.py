@@ -3,7 +3,8 @@
     python benchmarks/soak.py --bundle model.bundle            # throughput on a real engine, memory on the fake one
 
 Throughput: the engine alone on prepared frames, and the whole line (source, preprocessing, engine, judge, JSON lines to
-a file, watch) on the same engine, in turns. Memory: the resident size of this process after 2,000 frames of the line
+a file, watch) on the same engine, in turns; with a real engine, which shares the processor with the line, and with one
+that only waits, as for a GPU. Memory: the resident size of this process after 2,000 frames of the line
 and after `--frames`. Written to `results/soak.json`.
 """
 
@@ -23,6 +24,7 @@ from machine import machine, write_result
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import open_engine
 from simplenet_edge.engines.base import Engine
+from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.machine import resident_bytes
 from simplenet_edge.runtime.records import FrameRecord
@@ -62,8 +64,9 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--camera", default="640x480", help="size of the synthetic frames")
-    parser.add_argument("--seconds", type=float, default=10, help="of each turn")
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=3, help="of each turn")
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--service-ms", type=float, default=9, help="of the engine that only waits, as for a GPU")
     parser.add_argument("--frames", type=int, default=200_000, help="of the memory run")
     options = parser.parse_args()
     bundle = Bundle(options.bundle)
@@ -71,6 +74,9 @@ def main() -> None:
         throughput = throughput_of(engine, options)
         engine_name = f"{engine.name}, {engine.threads} threads"
     print(throughput, flush=True)
+    with FakeEngine(bundle, service_time_ms=options.service_ms) as engine:
+        waiting = throughput_of(engine, options)
+    print(waiting, flush=True)
     memory = memory_of(bundle, options)
     print(memory)
     write_result(
@@ -81,6 +87,7 @@ def main() -> None:
             "input": list(bundle.frame_hw),
             "camera": options.camera,
             "throughput": throughput,
+            "throughput_of_an_engine_that_waits": {"service_ms": options.service_ms, **waiting},
             "memory": memory,
         },
     )
