@@ -25,7 +25,8 @@ def test_the_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     folders = {"simplenet_edge": ROOT / "simplenet_edge"}
     for part in ("export", "engines"):
         folders[f"simplenet_edge/{part}"] = ROOT / part
-    expected = {"simplenet_edge/py.typed"}
+    page = ROOT / "simplenet_edge" / "runtime" / "monitor" / "page"
+    expected = {"simplenet_edge/py.typed", *(path.relative_to(ROOT).as_posix() for path in page.iterdir())}
     for prefix, folder in folders.items():
         for path in folder.rglob("*.py"):
             relative = path.relative_to(folder).as_posix()
