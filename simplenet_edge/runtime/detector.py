@@ -42,7 +42,7 @@ class Verdict:
 
     `frame` is what the engine was given, `map` float32 `(H, W)` what it said of it, `spec` how one becomes the other.
     Of the map, `normal_level` is drawn as fully normal (the median score of the good calibration images) and
-    `map_threshold` as where defects begin (the pixel threshold; the smoothed map stays below the score).
+    `map_threshold` as where defects begin (the pixel threshold, or where there is none the score's).
     """
 
     verdict: Literal["OK", "NG"]
