@@ -54,9 +54,10 @@ class _Form:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A finished graph, and what it says of the calibration images."""
+    """A finished graph, ready to run, and what it says of the calibration images."""
 
     graph: onnx.ModelProto
+    predictor: GraphPredictor
     scores: CalibrationScores
 
 
@@ -97,7 +98,8 @@ class PrecisionExport:
             self.tell(f"{precision}: {count} layers in float, maps differ by {difference:.2%} of their range")
             if difference > bound:
                 continue
-            candidate = _Candidate(half.graph, calibration_scores(GraphPredictor(half.graph), self.images))
+            predictor = GraphPredictor(half.graph)
+            candidate = _Candidate(half.graph, predictor, calibration_scores(predictor, self.images))
             judged, figures = self._judge(precision, candidate, calibration_gate)
             if judged.passed:
                 break
@@ -168,7 +170,7 @@ class PrecisionExport:
 
     def _judge(self, precision: str, candidate: _Candidate, gate: Gate) -> tuple[GateResult, Evaluation]:
         point = candidate.scores.operating_point(self.point.alpha)
-        result, figures = gate.judge(precision, GraphPredictor(candidate.graph), point)
+        result, figures = gate.judge(precision, candidate.predictor, point)
         if not result.passed:
             self.tell(f"{precision}: {'; '.join(result.failures)}")
         return result, figures
@@ -181,7 +183,7 @@ class PrecisionExport:
             graph=f"model.{precision}.onnx",
             operating_point=candidate.scores.operating_point(self.point.alpha),
             score_statistics=candidate.scores.statistics(),
-            tolerance=max(_GOLDEN_HEADROOM * self._golden_difference(candidate.graph), FP32_TOLERANCE),
+            tolerance=max(_GOLDEN_HEADROOM * self._golden_difference(candidate.predictor), FP32_TOLERANCE),
             metrics=figures.to_dict()["metrics"] if self.labelled else {},
             parity={
                 **proof,
@@ -192,9 +194,9 @@ class PrecisionExport:
             },
         )
 
-    def _golden_difference(self, graph: onnx.ModelProto) -> float:
+    def _golden_difference(self, candidate: GraphPredictor) -> float:
         frames, expected = self.golden
-        found = GraphPredictor(graph).predict(frames)
+        found = candidate.predict(frames)
         worst = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
         return worst / map_scale(expected)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from simplenet_edge.errors import ConfigError, SimpleNetEdgeError
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["HttpServer", "parse_address"]
+__all__ = ["HttpServer", "needs_serve_extra", "parse_address"]
 
 _START_S = 20.0
 _STOP_S = 2
@@ -27,6 +29,15 @@ def parse_address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise ConfigError(f"expected an address such as 8080 or 0.0.0.0:8080, not {text!r}")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+@contextmanager
+def needs_serve_extra(what: str) -> Iterator[None]:
+    """Around the imports of what the extra `serve` installs: a missing one is a SimpleNetEdgeError that says so."""
+    try:
+        yield
+    except ImportError as error:
+        raise SimpleNetEdgeError(f"{what} needs {error.name}; run: pip install 'simplenet-edge[serve]'") from error
 
 
 class HttpServer:
@@ -49,12 +60,8 @@ class HttpServer:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def __enter__(self) -> HttpServer:
-        try:
+        with needs_serve_extra("serving HTTP"):
             import uvicorn
-        except ImportError as error:
-            raise SimpleNetEdgeError(
-                f"serving HTTP needs {error.name}; run: pip install 'simplenet-edge[serve]'"
-            ) from error
         self._socket = self._listen()
         self.port = self._socket.getsockname()[1]
         config = uvicorn.Config(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
+from typing import get_args
 
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.inspection import Inspected
@@ -16,7 +17,7 @@ from simplenet_edge.runtime.records import Cause, FrameResult
 from simplenet_edge.runtime.regions import Region, find_regions
 from simplenet_edge.runtime.sinks.worker import SinkWorker
 from simplenet_edge.runtime.status import Alarm, LineStatus
-from simplenet_edge.runtime.watch import Watch, WatchConfig
+from simplenet_edge.runtime.watch import AlarmKind, Watch, WatchConfig
 from simplenet_edge.spec import Frames
 
 __all__ = ["Judge"]
@@ -165,7 +166,7 @@ class Judge:
             self._reported_s = time.monotonic()
             self._status.put("watch", {name: seen.snapshot() for name, (_, seen) in self._watches.items()})
         standing = {alarm.kind for alarm in alarms}
-        for kind in ("view", "scores", "rate"):
+        for kind in get_args(AlarmKind):
             if kind not in standing and self._status.clear_alarm(kind, camera):
                 _log.warning("%s: the alarm %r is over", camera, kind)
         for alarm in alarms:

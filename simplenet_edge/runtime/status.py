@@ -13,7 +13,7 @@ import numpy as np
 
 from simplenet_edge.runtime.records import FrameResult
 
-__all__ = ["STALE_S", "Alarm", "CameraCounts", "LineStatus"]
+__all__ = ["STALE_S", "Alarm", "CameraCounts", "LineStatus", "problems"]
 
 _RECENT = 512  # results that latencies and the frame rate come from
 STALE_S = 10.0
@@ -92,7 +92,8 @@ class LineStatus:
         sinks            name -> written, lost, waiting, error
         alarms           a list of kind, text, camera, since
         pulse_age_s      seconds since the thread that runs the engine was last between two frames
-        healthy          whether it inspects: running, that pulse, no camera away, and no live one silent for 10 s
+        problems         why it doesn't inspect, a sentence each: not running, no pulse, a camera away or silent
+        healthy          whether it inspects: there are none
     """
 
     def __init__(self) -> None:
@@ -150,20 +151,29 @@ class LineStatus:
             ]
             parts = dict(self._parts)
             pulse_age_s = time.monotonic() - self._pulse_s
-        return {
+        found = {
             "started": self._started.isoformat(timespec="seconds"),
             "uptime_s": time.monotonic() - self._started_s,
             "pulse_age_s": pulse_age_s,
             **parts,
             "cameras": cameras,
             "alarms": alarms,
-            "healthy": parts["state"] == "running"
-            and pulse_age_s < STALE_S
-            and all(_is_healthy(camera) for camera in cameras.values()),
         }
+        reasons = problems(found)
+        return {**found, "problems": reasons, "healthy": not reasons}
 
 
-def _is_healthy(camera: dict[str, Any]) -> bool:
-    age = camera["last_result_age_s"]
-    is_silent = camera["live"] and age is not None and age >= STALE_S
-    return camera["connected"] and not is_silent
+def problems(snapshot: dict[str, Any]) -> list[str]:
+    """Why a line with that state, pulse and cameras doesn't inspect, one sentence each; empty where it does."""
+    found = []
+    if snapshot["state"] != "running":
+        found.append(f"the line is {snapshot['state']}")
+    elif snapshot["pulse_age_s"] >= STALE_S:
+        found.append(f"the engine has not come back from a frame for {snapshot['pulse_age_s']:.0f} s")
+    for name, camera in snapshot["cameras"].items():
+        label, age_s = f"camera {name}" if name else "the camera", camera["last_result_age_s"]
+        if not camera["connected"]:
+            found.append(f"{label} is away")
+        elif camera["live"] and age_s is not None and age_s >= STALE_S:
+            found.append(f"{label} has given no result for {age_s:.0f} s")
+    return found

@@ -32,7 +32,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simplenet_edge.errors import SimpleNetEdgeError
-from simplenet_edge.runtime.monitor.health import problems
 from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.status import STALE_S, LineStatus
@@ -96,11 +95,10 @@ class _Line:
 
     async def health(self, request: Request) -> Response:
         snapshot = self._status.snapshot()
-        reasons = problems(snapshot)
         content = {
             "healthy": snapshot["healthy"],
             "state": snapshot["state"],
-            "reasons": reasons,
+            "reasons": snapshot["problems"],
             "alarms": snapshot["alarms"],
         }
         return JSONResponse(content, 200 if snapshot["healthy"] else 503)
@@ -113,7 +111,7 @@ class _Line:
         about = {
             "run": self._run,
             "can_swap": self._swap is not None,
-            "problems": problems(snapshot),
+            "problems": snapshot["problems"],
             "silent_s": STALE_S,
         }
         return JSONResponse({**snapshot, "monitor": about})

@@ -6,8 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from types import TracebackType
 
-from simplenet_edge.errors import SimpleNetEdgeError
-from simplenet_edge.runtime.http_server import HttpServer
+from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.status import LineStatus
 
@@ -17,9 +16,8 @@ __all__ = ["Monitor"]
 class Monitor:
     """A context manager that serves the page, the API, `/health` and `/metrics` of one line.
 
-    `swap` loads the model anew and gives a sentence
-    about it; without it, nobody can ask for that. There is no login: on another address than the loopback, whoever
-    reaches the port sees the parts and can ask for a swap.
+    `swap` loads the model anew and gives a sentence about it; without it, nobody can ask for that. There is no login:
+    on another address than the loopback, whoever reaches the port sees the parts and can ask for a swap.
 
     Raises SimpleNetEdgeError where the address can't be taken, and where the extra `serve` is missing.
     """
@@ -46,12 +44,8 @@ class Monitor:
         return self._server.url
 
     def __enter__(self) -> Monitor:
-        try:
+        with needs_serve_extra("the monitor"):
             from simplenet_edge.runtime.monitor.app import create_app
-        except ImportError as error:
-            raise SimpleNetEdgeError(
-                f"the monitor needs {error.name}; run: pip install 'simplenet-edge[serve]'"
-            ) from error
         hosts = {"localhost", "127.0.0.1", "::1", self._host} if _is_loopback(self._host) else None
         self._server = HttpServer(create_app(self._status, self.sink, self._swap, hosts), self._host, self._port)
         self._server.__enter__()

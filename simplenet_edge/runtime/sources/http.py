@@ -10,8 +10,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
-from simplenet_edge.errors import DataError, SimpleNetEdgeError, SourceError
-from simplenet_edge.runtime.http_server import HttpServer
+from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra
 from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.encoded import MAX_IMAGE_BYTES, decode_image
@@ -70,13 +70,9 @@ class Posts:
         return f"{self._server.url}{self._path}"
 
     def __enter__(self) -> Posts:
-        try:
+        with needs_serve_extra("taking posts"):
             from starlette.applications import Starlette
             from starlette.routing import Route
-        except ImportError as error:
-            raise SimpleNetEdgeError(
-                f"taking posts needs {error.name}; run: pip install 'simplenet-edge[serve]'"
-            ) from error
         routes = [Route(self._path, self._answer, methods=["POST"])]
         self._server = HttpServer(Starlette(routes=routes), *self._address).__enter__()
         return self

@@ -14,8 +14,7 @@ import pytest
 
 from simplenet_edge.errors import BundleError, SimpleNetEdgeError
 from simplenet_edge.runtime.monitor import Monitor
-from simplenet_edge.runtime.monitor.health import problems
-from simplenet_edge.runtime.status import STALE_S, Alarm, LineStatus
+from simplenet_edge.runtime.status import STALE_S, Alarm, LineStatus, problems
 from tests.runtime.monitor.conftest import Make
 
 ODD_NAME = '<img src=x onerror="alert(1)">/2'
