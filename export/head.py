@@ -15,47 +15,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simplenet_edge.export.fold import Affine, embedding_matrices, group_count, head_stages
-from simplenet_edge.model.patches import bilinear_matrix
+from simplenet_edge.model.geometry import Grid
+from simplenet_edge.model.patches import grid_resize
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["FoldedHead", "LayerForm"]
 
 LayerForm = Literal["full", "pooled", "embed"]
-
-
-class WholeResize(nn.Module):
-    """Bilinear resize `(B, C, h, w)` by whole factors: one operator of constant scales, which every runtime has."""
-
-    def __init__(self, grid_hw: Sequence[int], new_hw: Sequence[int]) -> None:
-        super().__init__()
-        self.scales = [float(new // old) for old, new in zip(grid_hw, new_hw, strict=True)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Resize each channel."""
-        return F.interpolate(x, scale_factor=self.scales, mode="bilinear", align_corners=False)
-
-
-class MatrixResize(nn.Module):
-    """Bilinear resize `(B, C, h, w)` -> `(B, C, h', w')` by any factor, as two constant matrices.
-
-    The operator would compute its output's shape from a scale that no float holds exactly.
-    """
-
-    def __init__(self, grid_hw: Sequence[int], new_hw: Sequence[int], dtype: torch.dtype) -> None:
-        super().__init__()
-        rows, columns = (bilinear_matrix(a, b).to(dtype) for a, b in zip(grid_hw, new_hw, strict=True))
-        self.register_buffer("rows", rows)
-        self.register_buffer("columns", columns.T.contiguous())
-        self.rows: Tensor
-        self.columns: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Resize each channel."""
-        return self.rows @ (x @ self.columns)
 
 
 class FoldedHead(nn.Module):
@@ -72,14 +41,19 @@ class FoldedHead(nn.Module):
         first, *rest = head_stages(model)
         self.joined = "embed" in forms
         assert not self.joined or set(forms) == {"embed"}, forms
+        self.layers_of: dict[Grid, list[int]] = {}
+        for i, grid in enumerate(model.grids):
+            self.layers_of.setdefault(grid, []).append(i)
         branches, kept_columns = [], []
-        for matrix, shape, form in zip(matrices, shapes, forms, strict=True):
+        for matrix, (channels, *_), form in zip(matrices, shapes, forms, strict=True):
             kept = matrix.ne(0).any(dim=1)
             kept_columns.append(first.affine.weight[:, kept])
             rows = first.affine.weight @ matrix if form == "full" else matrix[kept]
             mix = kept_columns[-1] if form == "pooled" else None
-            branches.append(_branch(model, rows, mix, shape, dtype))
+            branches.append(_branch(model, channels, rows, mix, dtype))
         self.branches = nn.ModuleList(branches)
+        self.resizes = nn.ModuleList(grid_resize(grid, model.grids[0], dtype) for grid in self.layers_of)
+        kept_columns = [kept_columns[i] for layers in self.layers_of.values() for i in layers]
         self.mix = _pointwise(Affine(torch.cat(kept_columns, dim=1), first.affine.bias), dtype) if self.joined else None
         self.register_buffer("bias", first.affine.bias.to(dtype).view(1, -1, 1, 1))
         self.bias: Tensor
@@ -92,30 +66,34 @@ class FoldedHead(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Patch anomaly scores `(B, h, w)`."""
         parts = [branch(feature) for branch, feature in zip(self.branches, features, strict=True)]
+        by_grid = [[parts[i] for i in layers] for layers in self.layers_of.values()]
         if self.mix is not None:
-            hidden = self.mix(torch.cat(parts, dim=1))
+            joined = [torch.cat(same, dim=1) if len(same) > 1 else same[0] for same in by_grid]
+            hidden = self.mix(torch.cat([resize(x) for x, resize in zip(joined, self.resizes, strict=True)], dim=1))
         else:
-            hidden = sum(parts[1:], start=parts[0]) + self.bias
+            added = [resize(sum(same[1:], start=same[0])) for same, resize in zip(by_grid, self.resizes, strict=True)]
+            hidden = sum(added[1:], start=added[0]) + self.bias
         scores: Tensor = self.tail(hidden)
         return scores[:, 0]
 
 
-def _branch(
-    model: SimpleNet, rows: Tensor, mix: Tensor | None, shape: Sequence[int], dtype: torch.dtype
-) -> nn.Sequential:
-    channels, *features_hw = shape
-    maker, side = model.patch_maker, model.patch_maker.patch_size
+def _branch(model: SimpleNet, channels: int, rows: Tensor, mix: Tensor | None, dtype: torch.dtype) -> nn.Sequential:
+    maker = model.patch_maker
     groups = group_count(rows, channels)
     conv = nn.Conv2d(
-        channels, len(rows), side, stride=maker.stride, padding=maker.padding, groups=groups, bias=False, dtype=dtype
+        channels,
+        len(rows),
+        maker.patch_size,
+        stride=maker.stride,
+        padding=maker.padding,
+        groups=groups,
+        bias=False,
+        dtype=dtype,
     )
     conv.weight.data = grouped_weight(rows, channels, groups).reshape(conv.weight.shape).to(dtype)
     branch = nn.Sequential(conv)
     if mix is not None:
         branch.append(_pointwise(Affine(mix, torch.empty(0)), dtype))
-    if (grid := maker.grid_hw(features_hw)) != model.grid_hw:
-        whole = all(new % old == 0 for old, new in zip(grid, model.grid_hw, strict=True))
-        branch.append(WholeResize(grid, model.grid_hw) if whole else MatrixResize(grid, model.grid_hw, dtype))
     return branch
 
 

@@ -19,6 +19,7 @@ from simplenet_edge.errors import ConfigError
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Alignment",
     "Frames",
     "InputSpec",
     "OperatingPoint",
@@ -35,6 +36,7 @@ Frames = npt.NDArray[np.uint8]
 """Camera or model frames: uint8, `(H, W, 3)` or `(B, H, W, 3)`, BGR."""
 
 ResizeRule = Literal["stretch", "letterbox", "center-crop"]
+Alignment = Literal["half-pixel", "receptive-field"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of RGB in [0, 1] that torchvision's ImageNet weights were trained with."""
@@ -106,6 +108,8 @@ class SimpleNetConfig:
     `discriminator_bias = True` gives its output layer a bias, which the official code leaves out.
     `discriminator_hidden = None` shrinks each hidden layer by 1.5. `smoothing_sigma` is in pixels of the input.
     An image's score is the mean of its `score_top_k` largest patch scores; 1, their maximum, is the official one.
+    `alignment` says where a feature map's cells lie in the image, for joining layers and for the map: `half-pixel`
+    spreads them evenly, as the official code does; `receptive-field` puts them where the backbone looks.
     """
 
     backbone: str
@@ -123,6 +127,7 @@ class SimpleNetConfig:
     discriminator_bias: bool = False
     smoothing_sigma: float = 4.0
     score_top_k: int = 1
+    alignment: Alignment = "half-pixel"
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -142,6 +147,8 @@ class SimpleNetConfig:
             raise ConfigError(f"projection_type must be 0, 1 or 2, not {self.projection_type}")
         if not (math.isfinite(self.smoothing_sigma) and self.smoothing_sigma >= 0):
             raise ConfigError(f"smoothing_sigma must be at least 0, not {self.smoothing_sigma}")
+        if self.alignment not in get_args(Alignment):
+            raise ConfigError(f"alignment must be one of {', '.join(get_args(Alignment))}, not {self.alignment!r}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from simplenet_edge.errors import ConfigError, WeightsError
+from simplenet_edge.model.geometry import receptive_fields
 
 __all__ = ["Backbone", "load_imagenet_weights", "load_weights_file"]
 
@@ -25,6 +26,7 @@ class Backbone(nn.Module):
     """A torchvision model by name, as a function from images to feature maps. Weights are random, seeded by `seed`.
 
     `layers` are module paths such as `layer2` or `features.6`; what lies behind the last of them is not computed.
+    `fields` says by layer where the middles of the receptive fields lie.
     Raises ConfigError for an unknown name or layer, or a layer whose output is no feature map `(B, C, h, w)`.
     """
 
@@ -41,6 +43,7 @@ class Backbone(nn.Module):
                 module.inplace = False  # type: ignore[assignment]  # the next layer must not overwrite a feature map that we return
         _check_layers(name, model, layers)
         self.body = create_feature_extractor(model.eval(), return_nodes={layer: layer for layer in layers})
+        self.fields = receptive_fields(self.body)
         self.requires_grad_(False)
         self.eval()
         self._check_feature_maps()

@@ -53,7 +53,7 @@ def build_simplenet(
         discriminator_hidden=defaults.hidden,
     )
     if standardize:  # so many patches see each cell: one noisy patch alone doesn't make a defect
-        config = dataclasses.replace(config, score_top_k=config.patch_size**2)
+        config = dataclasses.replace(config, score_top_k=config.patch_size**2, alignment="receptive-field")
     extractor = Backbone(config.backbone, config.layers, seed=seed)
     if weights is not None:
         load_weights_file(extractor, weights)

@@ -1,7 +1,7 @@
 """From feature maps `(B, C, h, w)` to one embedding row a patch, and from patch scores back to a map.
 
-Everything here is linear and has no parameters; it follows the official code (`PatchMaker`, `MeanMapper`,
-`Aggregator`, `RescaleSegmentor` of DonaldRR/SimpleNet) number by number.
+Everything here is linear and has no parameters; on grids of half-pixel centres it follows the official code
+(`PatchMaker`, `MeanMapper`, `Aggregator`, `RescaleSegmentor` of DonaldRR/SimpleNet) number by number.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simplenet_edge.model.geometry import Grid, operator_mode
+
 __all__ = [
     "AnomalyMap",
     "PatchMaker",
     "align_patches",
-    "bilinear_matrix",
     "gaussian_matrix",
+    "grid_resize",
     "image_scores",
     "pool_patches",
 ]
@@ -50,13 +52,59 @@ class PatchMaker:
         return scores.reshape(-1, *grid_hw)
 
 
-def align_patches(patches: Tensor, grid_hw: tuple[int, int], reference_hw: tuple[int, int]) -> Tensor:
-    """Patches `(B, N, C, k, k)` of one grid, resized bilinearly to another: `(B, N', C, k, k)`."""
-    if grid_hw == reference_hw:
-        return patches
+class GridResize(nn.Module):
+    """Bilinear interpolation of maps `(B, C, h, w)` from one grid to another: one constant matrix an axis."""
+
+    def __init__(self, grid: Grid, new: Grid, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        rows, columns = grid.matrices_to(new)
+        self.register_buffer("rows", rows.to(dtype), persistent=False)
+        self.register_buffer("columns", columns.to(dtype), persistent=False)
+        self.rows: Tensor
+        self.columns: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each channel on the new grid: `(B, C, h', w')`."""
+        return self.rows @ (x @ self.columns)
+
+
+class OperatorResize(GridResize):
+    """The same by whole factors; in an ONNX graph it is the operator `Resize`, which every runtime has, with `mode`."""
+
+    def __init__(self, grid: Grid, new: Grid, mode: str, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(grid, new, dtype)
+        self.mode = mode
+        self.scales = [float(count // old) for old, count in zip(grid.hw, new.hw, strict=True)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each channel on the new grid: `(B, C, h', w')`."""
+        if not torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        return torch.onnx.ops.symbolic(
+            "Resize",
+            (x, None, torch.tensor([1.0, 1.0, *self.scales])),
+            {"mode": "linear", "coordinate_transformation_mode": self.mode},
+            dtype=x.dtype,
+            shape=(*x.shape[:2], len(self.rows), self.columns.shape[1]),
+            version=18,
+        )
+
+
+def grid_resize(grid: Grid, new: Grid, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """From one grid to another: nothing, `Resize` by whole factors, or matrices.
+
+    By other factors the operator would compute its output's shape from a scale that no float holds exactly.
+    """
+    if grid == new:
+        return nn.Identity()
+    mode = operator_mode(grid, new)
+    return GridResize(grid, new, dtype) if mode is None else OperatorResize(grid, new, mode, dtype)
+
+
+def align_patches(patches: Tensor, grid_hw: tuple[int, int], resize: nn.Module) -> Tensor:
+    """Patches `(B, N, C, k, k)` of a grid, each entry resized to another by `resize`: `(B, N', C, k, k)`."""
     batch, _, *patch_shape = patches.shape
-    maps = patches.permute(0, 2, 3, 4, 1).reshape(batch, -1, *grid_hw)
-    maps = F.interpolate(maps, size=reference_hw, mode="bilinear", align_corners=False)
+    maps: Tensor = resize(patches.permute(0, 2, 3, 4, 1).reshape(batch, -1, *grid_hw))
     return maps.reshape(batch, *patch_shape, -1).permute(0, 4, 1, 2, 3)
 
 
@@ -79,12 +127,6 @@ def image_scores(patch_scores: Tensor, top_k: int) -> Tensor:
     return patch_scores.reshape(-1, patches).topk(min(top_k, patches), dim=1).values.mean(dim=1)
 
 
-def bilinear_matrix(size: int, new_size: int) -> Tensor:
-    """Bilinear resize along one axis (half-pixel centres) as a matrix `(new_size, size)`, float64."""
-    identity = torch.eye(size, dtype=torch.float64).unsqueeze(0)
-    return F.interpolate(identity, size=new_size, mode="linear", align_corners=False)[0].T.contiguous()
-
-
 def gaussian_matrix(size: int, sigma: float) -> Tensor:
     """`scipy.ndimage.gaussian_filter1d(sigma, mode="reflect")` along one axis as a matrix `(size, size)`, float64."""
     identity = np.eye(size, dtype=np.float64)
@@ -93,24 +135,15 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
     return torch.from_numpy(scipy.ndimage.gaussian_filter1d(identity, sigma, axis=0, mode="reflect"))
 
 
-class AnomalyMap(nn.Module):
+class AnomalyMap(GridResize):
     """Patch scores `(B, h, w)` -> anomaly map `(B, H, W)`: bilinear upsampling, then a Gaussian of `sigma` pixels.
 
-    Both steps are linear and separable, so each axis is one constant matrix. Equal to the official
-    `RescaleSegmentor` (scipy's `gaussian_filter`) to float32 rounding.
+    Both steps are linear and separable, so each axis is one constant matrix. On a grid of half-pixel centres it equals
+    the official `RescaleSegmentor` (scipy's `gaussian_filter`) to float32 rounding.
     """
 
-    def __init__(self, grid_hw: tuple[int, int], size_hw: tuple[int, int], sigma: float) -> None:
-        super().__init__()
-        rows, columns = (
-            (gaussian_matrix(size, sigma) @ bilinear_matrix(grid, size)).float()
-            for grid, size in zip(grid_hw, size_hw, strict=True)
-        )
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns.T.contiguous(), persistent=False)
-        self.rows: Tensor
-        self.columns: Tensor
-
-    def forward(self, patch_scores: Tensor) -> Tensor:
-        """Patch scores `(B, h, w)` as maps `(B, H, W)`."""
-        return self.rows @ patch_scores @ self.columns
+    def __init__(self, grid: Grid, size_hw: tuple[int, int], sigma: float) -> None:
+        super().__init__(grid, Grid.of_pixels(size_hw), torch.float64)
+        height, width = size_hw
+        self.rows = (gaussian_matrix(height, sigma) @ self.rows).float()
+        self.columns = (self.columns @ gaussian_matrix(width, sigma).T).float().contiguous()

@@ -18,8 +18,16 @@ from torch import Tensor, nn
 from simplenet_edge.atomic import write_bytes_atomic
 from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.model.backbone import Backbone
+from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.networks import Discriminator, Projection
-from simplenet_edge.model.patches import AnomalyMap, PatchMaker, align_patches, image_scores, pool_patches
+from simplenet_edge.model.patches import (
+    AnomalyMap,
+    PatchMaker,
+    align_patches,
+    grid_resize,
+    image_scores,
+    pool_patches,
+)
 from simplenet_edge.spec import Frames, InputSpec, Prediction, SimpleNetConfig, from_dict, to_dict
 
 __all__ = ["SimpleNet", "Standardizer"]
@@ -74,13 +82,28 @@ class SimpleNet(nn.Module):
         self.discriminator = Discriminator(
             dim, config.discriminator_layers, config.discriminator_hidden, tail_bias=config.discriminator_bias
         )
-        grids = [self.patch_maker.grid_hw(shape[1:]) for shape in backbone.feature_shapes(input_spec.size_hw)]
-        self.grid_hw = grids[0]
-        self.anomaly_map = AnomalyMap(self.grid_hw, input_spec.size_hw, config.smoothing_sigma)
+        self.grids = self._patch_grids()
+        self.grid_hw = self.grids[0].hw
+        self.resizes = nn.ModuleList(grid_resize(grid, self.grids[0]) for grid in self.grids)
+        self.anomaly_map = AnomalyMap(self.grids[0], input_spec.size_hw, config.smoothing_sigma)
         self.register_buffer("pixel_mean", torch.tensor(input_spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
+
+    def _patch_grids(self) -> list[Grid]:
+        """Where the patches of each layer lie in the model frame, by the configuration's `alignment`."""
+        size_hw = self.input_spec.size_hw
+        grids = []
+        for layer, shape in zip(self.config.layers, self.backbone.feature_shapes(size_hw), strict=True):
+            hw = self.patch_maker.grid_hw(shape[1:])
+            fields = self.backbone.fields[layer]
+            if self.config.alignment == "receptive-field" and fields.fit(shape[1:], size_hw):
+                cells = fields.every(self.config.patch_stride)
+                grids.append(Grid(hw, cells, cells))
+            else:
+                grids.append(Grid.spread_evenly(hw, size_hw))
+        return grids
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Frames uint8 `(B, H, W, 3)` BGR as images float32 `(B, 3, H, W)` RGB, normalised."""
@@ -94,8 +117,8 @@ class SimpleNet(nn.Module):
         """
         features = self.backbone(images)
         patches = [
-            align_patches(self.patch_maker.patchify(feature), self.patch_maker.grid_hw(feature.shape[2:]), self.grid_hw)
-            for feature in features
+            align_patches(self.patch_maker.patchify(feature), grid.hw, resize)
+            for feature, grid, resize in zip(features, self.grids, self.resizes, strict=True)
         ]
         return pool_patches(patches, self.config.pretrain_embed_dim, self.config.target_embed_dim)
 

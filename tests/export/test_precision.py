@@ -17,8 +17,8 @@ from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.runtime.verify import FP32_TOLERANCE, verify
 from simplenet_edge.training_run import TrainingRun
 
-# Fewer than a hundred parts, seen by a random backbone: one image is more than a whole bound.
-WIDE = gate.Bounds(map_mean=1.0, flips=0.2, auroc_loss=0.1, rank_correlation=0.5, rounding=1e-3)
+# Twenty labelled parts, seen by a random backbone: one image is more than a whole bound, and AUROC is near chance.
+WIDE = gate.Bounds(map_mean=1.0, flips=0.2, auroc_loss=0.25, rank_correlation=0.5, rounding=1e-3)
 
 
 def patch_bounds(patch: pytest.MonkeyPatch, bounds: dict[str, gate.Bounds]) -> None:
