@@ -21,7 +21,7 @@ import torch
 from machine import interleaved_ms, machine, summary, write_result
 from torch import Tensor, nn
 
-from simplenet_edge.export.cost import as_written_cost, choose_forms, form_costs
+from simplenet_edge.export.cost import as_written_cost, choose_forms, form_costs, memory_cost
 from simplenet_edge.export.graph import DeployedSimpleNet
 from simplenet_edge.export.head import LayerForm
 from simplenet_edge.export.onnx_graph import to_onnx
@@ -108,6 +108,7 @@ def measure(backbone: str, side: int, rounds: int, threads: int) -> dict[str, An
         "head_macs": {
             "as written": as_written_cost(model).macs,
             **{form: sum(cost.macs for cost in layers) for form, layers in costs.items()},
+            "memory": memory_cost(model).macs,
         },
     }
     for runtime, make in (("onnxruntime", onnxruntime_call), ("openvino", openvino_call)):

@@ -39,6 +39,7 @@ from simplenet_edge.data import Dataset, batched, fingerprint, load_dataset, rea
 from simplenet_edge.features import FeatureCache, Moments
 from simplenet_edge.metrics import aupro, image_auroc, pixel_auroc, pixel_scores
 from simplenet_edge.model.build import build_simplenet
+from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import to_dict
 from simplenet_edge.threshold import conformal_threshold
@@ -64,6 +65,8 @@ class Variant:
     hidden: int | None = None
     standardize: bool = True
     frozen_projection: bool = False
+    memory: int | None = None
+    memory_dim: int | None = None
     noise: Noise | None = None
     feedback_target: float | None = None
 
@@ -72,6 +75,16 @@ BEFORE = {"whitening": None, "noise_std": 0.25, "discriminator_lr": 2e-4, "final
 
 VARIANTS = {
     "default": Variant(),
+    "no memory": Variant(memory=0),
+    "memory of 1000": Variant(memory=1000),
+    "memory of 2000": Variant(memory=2000),
+    "memory of 8000": Variant(memory=8000),
+    "memory of 48 components": Variant(memory_dim=48),
+    "memory of 96 components": Variant(memory_dim=96),
+    "memory counts once": Variant({"memory_weight": 1.0}),
+    "memory counts twice": Variant({"memory_weight": 2.0}),
+    "memory counts 8 times": Variant({"memory_weight": 8.0}),
+    "memory alone": Variant({"memory_weight": 1e4}),
     "noise 0.5": Variant({"noise_std": 0.5}),
     "noise 2": Variant({"noise_std": 2.0}),
     "mix_noise: 0.5 to 0.97 in 8 scales": Variant({"noise_std": 0.5, "mix_noise": 8}),
@@ -101,13 +114,13 @@ CONTENDERS = (
 """With seed 0, the best two by validation AUROC and the best two by validation recall: these get more seeds."""
 
 IMAGE_SCORES: dict[str, Callable[[SimpleNet, Tensor], Tensor]] = {
+    "the model's own": lambda model, grid: image_scores(grid, model.config.score_top_k),
     "max of the patch grid": lambda model, grid: grid.amax(dim=(1, 2)),
     "max of the smoothed map": lambda model, grid: model.anomaly_map(grid).amax(dim=(1, 2)),
     "mean of the top 3 patches": lambda model, grid: grid.flatten(1).topk(3).values.mean(dim=1),
-    "mean of the top 10 patches": lambda model, grid: grid.flatten(1).topk(10).values.mean(dim=1),
     "mean of the top 30 patches": lambda model, grid: grid.flatten(1).topk(30).values.mean(dim=1),
 }
-"""From patch scores `(images, h, w)` to image scores `(images,)`; the first is the product's."""
+"""From patch scores `(images, h, w)` to image scores `(images,)`; the first is the one of the table of variants."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +176,18 @@ def main() -> None:
 
 def new_model(backbone: str, weights: Path | None, variant: Variant, seed: int) -> SimpleNet:
     """The model of a variant, untrained. `seed` draws the two small networks; a random backbone is always one."""
-    model = build_simplenet(backbone, weights=weights, random_weights=weights is None, standardize=variant.standardize)
-    config = dataclasses.replace(model.config, discriminator_hidden=variant.hidden or model.config.discriminator_hidden)
+    model = build_simplenet(
+        backbone,
+        weights=weights,
+        random_weights=weights is None,
+        standardize=variant.standardize,
+        memory_size=variant.memory,
+    )
+    config = dataclasses.replace(
+        model.config,
+        discriminator_hidden=variant.hidden or model.config.discriminator_hidden,
+        memory_dim=variant.memory_dim or model.config.memory_dim,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SimpleNet(config, model.input_spec, model.backbone)
@@ -175,7 +198,7 @@ def new_model(backbone: str, weights: Path | None, variant: Variant, seed: int) 
 def _key(model: SimpleNet, dataset: Dataset) -> str:
     """What the embedded images depend on: the images, their size, layers and weights, and how defects are drawn."""
     digest = hashlib.sha256(fingerprint([*dataset.train, *dataset.test]).encode())
-    config = dataclasses.replace(model.config, discriminator_hidden=None, standardize=True)
+    config = dataclasses.replace(model.config, discriminator_hidden=None, standardize=True, memory_size=0, memory_dim=1)
     digest.update(json.dumps([to_dict(config), to_dict(model.input_spec)], sort_keys=True).encode())
     for tensor in model.backbone.state_dict().values():
         digest.update(tensor.numpy().tobytes())
@@ -227,9 +250,17 @@ def measured(
 
 
 def trained(
-    model: SimpleNet, rows: Rows, config: TrainConfig, variant: Variant, after: AfterMetaEpoch | None = None
+    model: SimpleNet,
+    rows: Rows,
+    config: TrainConfig,
+    variant: Variant,
+    after: AfterMetaEpoch | None = None,
+    kept: Path | None = None,
 ) -> tuple[Course, Noise | None]:
-    """Train the model on rows `(images, patches, D)`: the course, and the noise where that isn't the product's."""
+    """Train the model on rows `(images, patches, D)`: the course, and the noise where that isn't the product's.
+
+    With `kept`, a folder, it goes on from the checkpoint that it left there.
+    """
     noise = variant.noise
     if variant.feedback_target is not None:
         held_out, rows = rows[:HELD_OUT_IMAGES].reshape(-1, rows.shape[2]), rows[HELD_OUT_IMAGES:]
@@ -242,7 +273,7 @@ def trained(
             model,
             feature_cache(rows),
             config,
-            Path(folder),
+            kept or Path(folder),
             "benchmark",
             report=lambda *_: None,
             after_meta_epoch=after,

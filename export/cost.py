@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simplenet_edge.export.fold import embedding_matrices, group_count, head_stages
+from simplenet_edge.export.fold import embedding_matrices, first_affine, group_count
 from simplenet_edge.export.head import LayerForm
 from simplenet_edge.model.simplenet import SimpleNet
 
-__all__ = ["Cost", "as_written_cost", "choose_forms", "form_costs"]
+__all__ = ["Cost", "as_written_cost", "choose_forms", "form_costs", "memory_cost"]
 
 FLOAT_BYTES = 4
 MACS_PER_BYTE = 10
@@ -54,7 +54,7 @@ def form_costs(model: SimpleNet) -> dict[LayerForm, list[Cost]]:
     """The cost of each layer's share of the first affine map in each form; `embed` splits the joint 1x1 by layer."""
     shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
     matrices = embedding_matrices(model.config, [shape[0] for shape in shapes])
-    hidden = len(head_stages(model)[0].affine.bias)
+    hidden = len(first_affine(model).bias)
     area, reference = model.config.patch_size**2, model.grid_hw
     costs: dict[LayerForm, list[Cost]] = {"full": [], "pooled": [], "embed": []}
     for matrix, (channels, *features_hw) in zip(matrices, shapes, strict=True):
@@ -84,6 +84,15 @@ def choose_forms(model: SimpleNet) -> list[LayerForm]:
     return separate if apart <= joined else ["embed"] * len(separate)
 
 
+def memory_cost(model: SimpleNet) -> Cost:
+    """What the distances to the remembered patches cost; nothing where there is no memory."""
+    if model.memory is None:
+        return Cost(0, 0)
+    (size, components), (height, width) = model.memory.patches.shape, model.memory.grid.hw
+    read_back = Cost(0, FLOAT_BYTES * size * height * width)
+    return _conv(components, size, 1, 1, height * width, height * width) + read_back
+
+
 def as_written_cost(model: SimpleNet) -> Cost:
     """The head as the paper's code runs it: patches unfolded, resized, pooled twice, then linear layers row by row."""
     shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
@@ -100,4 +109,7 @@ def as_written_cost(model: SimpleNet) -> Cost:
     for module in [*model.pre_projection.modules(), *model.discriminator.modules()]:
         if hasattr(module, "in_features"):
             total += _conv(int(module.in_features), int(module.out_features), 1, 1, cells, cells)  # type: ignore[arg-type]
-    return total
+    if model.memory is not None:
+        coarse = model.memory.grid.hw[0] * model.memory.grid.hw[1]
+        total += _conv(config.target_embed_dim, config.memory_dim, 1, 1, coarse, coarse)
+    return total + memory_cost(model)

@@ -7,7 +7,8 @@ layers up to the first activation, the head starts with
     z = sum_l resize_l(conv(f_l; M P_l)) + b
 
 because resizing between grids acts on positions and the matrices act on channels, so that the two commute, and
-because the weights of a bilinear resize sum to one at each position, so that `b` may come last.
+because the weights of a bilinear resize sum to one at each position, so that `b` may come last. The coordinates of the
+patch memory are linear in the embedding too: they are more rows of `M`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from torch import Tensor, nn
 from simplenet_edge.model.simplenet import SimpleNet, Standardizer
 from simplenet_edge.spec import SimpleNetConfig
 
-__all__ = ["Affine", "Stage", "embedding_matrices", "fold_linear", "group_count", "head_stages", "pooling_matrix"]
+__all__ = [
+    "Affine",
+    "Stage",
+    "embedding_matrices",
+    "first_affine",
+    "fold_linear",
+    "group_count",
+    "head_stages",
+    "memory_coordinates",
+    "pooling_matrix",
+]
 
 
 class Affine(NamedTuple):
@@ -68,7 +79,8 @@ def head_stages(model: SimpleNet) -> list[Stage]:
     """Everything behind the embedding, from the standardisation to the anomaly score, as few stages as it can be.
 
     Runs of linear layers, batch norms (evaluation mode) and the standardisation become one affine map each; the sign
-    of the last is turned, so that larger means more anomalous.
+    of the last is turned, so that larger means more anomalous. Where there is a memory, the last is scaled and shifted
+    as the memory says; its distances are still to be added.
     """
     dim = model.config.target_embed_dim
     modules = [model.standardizer, *model.pre_projection.modules(), *model.discriminator.modules()]
@@ -80,7 +92,29 @@ def head_stages(model: SimpleNet) -> list[Stage]:
             pending = Affine(torch.eye(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64))
         elif (affine := fold_linear(module)) is not None:
             pending = pending.then(affine)
-    return [*stages, Stage(Affine(-pending.weight, -pending.bias), None)]
+    last = Affine(-pending.weight, -pending.bias)
+    if (memory := model.memory) is not None:
+        scale = memory.score_scale.double().cpu()
+        last = Affine(scale * last.weight, scale * last.bias + memory.shift.double().cpu())
+    return [*stages, Stage(last, None)]
+
+
+def memory_coordinates(model: SimpleNet) -> Affine:
+    """The embedding's coordinates in the memory, in units of the score: `(memory_dim, target_embed_dim)`."""
+    assert model.memory is not None
+    scaled = fold_linear(model.standardizer)
+    assert scaled is not None
+    components = (model.memory.distance_scale.double() * model.memory.components.double()).cpu()
+    return scaled.then(Affine(components, torch.zeros(len(components), dtype=torch.float64)))
+
+
+def first_affine(model: SimpleNet) -> Affine:
+    """From the embedding to all that the head needs of it: the first stage's outputs, then the memory's coordinates."""
+    first = head_stages(model)[0].affine
+    if model.memory is None:
+        return first
+    coordinates = memory_coordinates(model)
+    return Affine(torch.cat([first.weight, coordinates.weight]), torch.cat([first.bias, coordinates.bias]))
 
 
 def fold_linear(module: nn.Module) -> Affine | None:

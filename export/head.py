@@ -7,6 +7,8 @@ What a layer does, with `P_l` and `M` of `simplenet_edge.export.fold`:
     pooled   convolution k x k with the rows of P_l that are not zero (grouped where they split), a 1x1 convolution with
              their columns of M on the layer's own grid, resized and added up
     embed    the same rows, resized and joined over the layers, then one 1x1 convolution with M for all of them
+
+Where the model has a memory, its distances are added behind the last layer.
 """
 
 from __future__ import annotations
@@ -17,14 +19,41 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from simplenet_edge.export.fold import Affine, embedding_matrices, group_count, head_stages
+from simplenet_edge.export.fold import Affine, embedding_matrices, first_affine, group_count, head_stages
 from simplenet_edge.model.geometry import Grid
+from simplenet_edge.model.memory import PatchMemory
 from simplenet_edge.model.patches import grid_resize
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["FoldedHead", "LayerForm"]
 
 LayerForm = Literal["full", "pooled", "embed"]
+
+
+class FoldedMemory(nn.Module):
+    """Coordinates `(B, d, h, w)` on the memory's grid -> scaled distances `(B, h', w')` on the patch grid.
+
+    `|c - p|^2 = |c|^2 - 2 c p + |p|^2`: one matrix product, laid out so that each patch's minimum is over neighbours in
+    storage. ONNX Runtime takes twice as long over a 1x1 convolution and its minimum over channels.
+    """
+
+    def __init__(self, memory: PatchMemory, grid: Grid, dtype: torch.dtype) -> None:
+        super().__init__()
+        patches = (memory.distance_scale.double() * memory.patches.double()).cpu()
+        self.register_buffer("products", (-2 * patches.T).to(dtype).contiguous())
+        self.register_buffer("squares", patches.square().sum(dim=1).to(dtype))
+        self.products: Tensor
+        self.squares: Tensor
+        self.floor = float(memory.distance_scale.double() * memory.floor.double()) ** 2
+        self.grid_hw = memory.grid.hw
+        self.resize = grid_resize(memory.grid, grid, dtype)
+
+    def forward(self, coordinates: Tensor) -> Tensor:
+        """The distance of each patch."""
+        rows = coordinates.flatten(2).transpose(1, 2)
+        nearest = (rows @ self.products + self.squares).amin(dim=2) + (rows * rows).sum(dim=2)
+        distances: Tensor = self.resize(nearest.clamp(min=self.floor).sqrt().reshape(-1, 1, *self.grid_hw))
+        return distances[:, 0]
 
 
 class FoldedHead(nn.Module):
@@ -39,6 +68,7 @@ class FoldedHead(nn.Module):
         shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
         matrices = embedding_matrices(model.config, [shape[0] for shape in shapes])
         first, *rest = head_stages(model)
+        into = first_affine(model)
         self.joined = "embed" in forms
         assert not self.joined or set(forms) == {"embed"}, forms
         self.layers_of: dict[Grid, list[int]] = {}
@@ -47,21 +77,26 @@ class FoldedHead(nn.Module):
         branches, kept_columns = [], []
         for matrix, (channels, *_), form in zip(matrices, shapes, forms, strict=True):
             kept = matrix.ne(0).any(dim=1)
-            kept_columns.append(first.affine.weight[:, kept])
-            rows = first.affine.weight @ matrix if form == "full" else matrix[kept]
+            kept_columns.append(into.weight[:, kept])
+            rows = into.weight @ matrix if form == "full" else matrix[kept]
             mix = kept_columns[-1] if form == "pooled" else None
             branches.append(_branch(model, channels, rows, mix, dtype))
         self.branches = nn.ModuleList(branches)
         self.resizes = nn.ModuleList(grid_resize(grid, model.grids[0], dtype) for grid in self.layers_of)
         kept_columns = [kept_columns[i] for layers in self.layers_of.values() for i in layers]
-        self.mix = _pointwise(Affine(torch.cat(kept_columns, dim=1), first.affine.bias), dtype) if self.joined else None
-        self.register_buffer("bias", first.affine.bias.to(dtype).view(1, -1, 1, 1))
+        self.mix = _pointwise(Affine(torch.cat(kept_columns, dim=1), into.bias), dtype) if self.joined else None
+        self.register_buffer("bias", into.bias.to(dtype).view(1, -1, 1, 1))
         self.bias: Tensor
         tail: list[nn.Module] = []
         for slope, stage in zip((first.slope, *(stage.slope for stage in rest)), rest, strict=False):
             assert slope is not None
             tail += [nn.LeakyReLU(slope), _pointwise(stage.affine, dtype)]
         self.tail = nn.Sequential(*tail)
+        self.hidden = len(first.affine.bias)
+        self.memory: FoldedMemory | None = None
+        if model.memory is not None:
+            self.stride = model.memory.stride
+            self.memory = FoldedMemory(model.memory, model.grids[0], dtype)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Patch anomaly scores `(B, h, w)`."""
@@ -73,8 +108,11 @@ class FoldedHead(nn.Module):
         else:
             added = [resize(sum(same[1:], start=same[0])) for same, resize in zip(by_grid, self.resizes, strict=True)]
             hidden = sum(added[1:], start=added[0]) + self.bias
-        scores: Tensor = self.tail(hidden)
-        return scores[:, 0]
+        scores: Tensor = self.tail(hidden[:, : self.hidden])[:, 0]
+        if self.memory is None:
+            return scores
+        distances: Tensor = self.memory(hidden[:, self.hidden :, :: self.stride, :: self.stride])
+        return scores + distances
 
 
 def _branch(model: SimpleNet, channels: int, rows: Tensor, mix: Tensor | None, dtype: torch.dtype) -> nn.Sequential:

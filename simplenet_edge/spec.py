@@ -110,6 +110,8 @@ class SimpleNetConfig:
     An image's score is the mean of its `score_top_k` largest patch scores; 1, their maximum, is the official one.
     `alignment` says where a feature map's cells lie in the image, for joining layers and for the map: `half-pixel`
     spreads them evenly, as the official code does; `receptive-field` puts them where the backbone looks.
+    With `memory_size` above 0, which is not in the paper, the distance to the nearest of so many remembered patches
+    adds to the score, measured on `memory_dim` principal components and every `memory_stride`-th patch of each axis.
     """
 
     backbone: str
@@ -128,6 +130,9 @@ class SimpleNetConfig:
     smoothing_sigma: float = 4.0
     score_top_k: int = 1
     alignment: Alignment = "half-pixel"
+    memory_size: int = 0
+    memory_dim: int = 64
+    memory_stride: int = 2
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -136,13 +141,24 @@ class SimpleNetConfig:
             raise ConfigError(f"a layer is named twice: {', '.join(self.layers)}")
         if self.patch_size < 1 or self.patch_size % 2 == 0:
             raise ConfigError(f"patch_size must be odd and positive, not {self.patch_size}")
-        for name in ("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers", "score_top_k"):
+        for name in (
+            *("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers", "score_top_k"),
+            *("memory_dim", "memory_stride"),
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.discriminator_hidden is not None and self.discriminator_hidden < 1:
             raise ConfigError(f"discriminator_hidden must be at least 1, not {self.discriminator_hidden}")
         if self.projection_layers < 0:
             raise ConfigError(f"projection_layers must be at least 0, not {self.projection_layers}")
+        if self.memory_size < 0:
+            raise ConfigError(f"memory_size must be at least 0, not {self.memory_size}")
+        if self.memory_size > 0 and not self.standardize:
+            raise ConfigError("a memory measures distances on standardised features; set memory_size to 0")
+        if self.memory_size > 0 and self.memory_dim > self.target_embed_dim:
+            raise ConfigError(
+                f"memory_dim must be at most the {self.target_embed_dim} of target_embed_dim, not {self.memory_dim}"
+            )
         if self.projection_type not in (0, 1, 2):
             raise ConfigError(f"projection_type must be 0, 1 or 2, not {self.projection_type}")
         if not (math.isfinite(self.smoothing_sigma) and self.smoothing_sigma >= 0):

@@ -26,7 +26,9 @@ class TrainConfig:
 
     `whitening` starts the first layer of the projection at the matrix that makes the standardised features uncorrelated
     with this shrinkage, so that the noise means the same in every direction; None starts it at random, as the paper
-    does. `final_lr_share` is what is left of both learning rates at the last step, on a half cosine; 1 keeps them.
+    does. `memory_weight` is how often the distance to the remembered patches counts beside the discriminator's score,
+    both in units of their spread over good patches. `final_lr_share` is what is left of both learning rates at the last
+    step, on a half cosine; 1 keeps them.
     Training ends early where `patience` meta-epochs brought no loss 1 % below the lowest before, and where
     `budget_s` seconds are over: features take at most 60 % of them, of fewer images where all need longer, the learning
     rates fall with the time where that goes faster than the steps, and no meta-epoch but the first starts that would
@@ -45,6 +47,7 @@ class TrainConfig:
     projection_lr: float = 1e-4
     final_lr_share: float = 0.0
     weight_decay: float = 1e-5
+    memory_weight: float = 4.0
     alpha: float = 0.01
     calibration_share: float = 0.2
     max_corrupt_share: float = 0.05
@@ -69,7 +72,7 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be positive or left out, not {getattr(self, name)}")
         if not 0 <= self.final_lr_share <= 1:
             raise ConfigError(f"final_lr_share must be within 0..1, not {self.final_lr_share}")
-        for name in ("noise_std", "margin", "discriminator_lr", "projection_lr"):
+        for name in ("noise_std", "margin", "discriminator_lr", "projection_lr", "memory_weight"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
         if self.seed < 0:

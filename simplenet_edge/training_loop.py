@@ -20,6 +20,7 @@ import torch
 from simplenet_edge.adversarial import AdversarialTrainer, NoiseConfig, StepResult
 from simplenet_edge.features import FeatureCache, whitening
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.remember import balance, remember
 from simplenet_edge.tensorboard import TensorBoardLogger
 from simplenet_edge.training_config import TrainConfig
 
@@ -31,6 +32,7 @@ AfterMetaEpoch = Callable[[SimpleNet, int], None]
 """Shown the model, in evaluation mode, and how many meta-epochs are done; each once, or again where a run resumed."""
 
 CHECKPOINT_NAME = "checkpoint.pt"
+_MEMORY_SHARE = 1 / 3  # of a time budget
 _PROGRESS = 0.99  # a loss below this share of the lowest before is progress
 
 
@@ -97,7 +99,9 @@ def train_networks(
 
     With a checkpoint of the same `key` in `folder`, go on from there. The model ends in evaluation mode.
     """
+    clock = _Clock(budget_s)
     set_statistics(model, cache, config.whitening)
+    remember(model, cache, config.seed, None if budget_s is None else _MEMORY_SHARE * budget_s)
     trainer = AdversarialTrainer(
         model,
         noise=NoiseConfig(config.noise_std, config.mix_noise),
@@ -108,7 +112,6 @@ def train_networks(
     )
     course = _load_checkpoint(folder / CHECKPOINT_NAME, key, trainer)
     total = config.meta_epochs * config.gan_epochs
-    clock = _Clock(budget_s)
     longest = 0.0
     model.train()
     with TensorBoardLogger(folder / "tensorboard", course.step) as log:
@@ -127,12 +130,13 @@ def train_networks(
                 log.scalars(**last)
                 report("training", epoch + 1, total)
             if after_meta_epoch is not None:
-                after_meta_epoch(model.eval(), meta_epoch + 1)
+                balance(model.eval(), cache, config.memory_weight, config.seed)
+                after_meta_epoch(model, meta_epoch + 1)
                 model.train()
             course = course.after(log.global_step, last, float(np.mean(losses)))
             _save_checkpoint(folder / CHECKPOINT_NAME, key, trainer, course)
             longest = max(longest, clock.passed_s() - started)
-    model.eval()
+    balance(model.eval(), cache, config.memory_weight, config.seed)
     return course
 
 

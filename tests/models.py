@@ -15,7 +15,7 @@ from simplenet_edge.spec import InputSpec, SimpleNetConfig
 def random_model(
     config: SimpleNetConfig, size_hw: tuple[int, int] = (64, 96), seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> SimpleNet:
-    """A model in evaluation mode whose batch norms, biases and standardisation are random too."""
+    """A model in evaluation mode whose batch norms, biases, standardisation and memory are random too."""
     backbone = random_backbone(config.backbone, config.layers, dtype)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -26,6 +26,11 @@ def random_model(
     if config.standardize:
         _uniform(model.standardizer.mean, -1, 1, generator)
         _uniform(model.standardizer.std, 0.5, 2, generator)
+    if (memory := model.memory) is not None:
+        _uniform(memory.components, -0.5, 0.5, generator)
+        _uniform(memory.patches, -2, 2, generator)
+        for value in (memory.score_scale, memory.distance_scale, memory.shift, memory.floor):
+            _uniform(value, 0.5, 2, generator)
     return model.to(dtype).eval()
 
 

@@ -13,8 +13,10 @@ from simplenet_edge.cli.recipes import (
     AlphaOption,
     AugmentOption,
     BackboneOption,
+    BudgetOption,
     DeviceOption,
     LayersOption,
+    MemoryOption,
     MetaEpochsOption,
     NoiseOption,
     RandomWeightsOption,
@@ -58,8 +60,10 @@ def sweep(
     alpha: AlphaOption = 0.01,
     meta_epochs: MetaEpochsOption = None,
     noise_std: NoiseOption = None,
+    memory: MemoryOption = None,
     augment: AugmentOption = 0,
     rotate: RotateOption = 0.0,
+    budget: BudgetOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -86,8 +90,10 @@ def sweep(
             alpha=alpha,
             meta_epochs=meta_epochs,
             noise_std=noise_std,
+            memory=memory,
             augment=augment,
             rotate=rotate,
+            budget=budget,
             device=device,
         )
 

@@ -82,6 +82,12 @@ AlphaOption = Annotated[
 ]
 MetaEpochsOption = Annotated[int | None, typer.Option("--meta-epochs", help="Meta-epochs of 4 epochs each.")]
 NoiseOption = Annotated[float | None, typer.Option("--noise-std", help="Noise in units of the features' spread.")]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--memory", help="Remembered good patches, 4000 when left out: more find more and cost time; 0: none."
+    ),
+]
 AugmentOption = Annotated[
     int,
     typer.Option("--augment", help="Extra frames an image, shifted and brighter or darker; 0 for none."),
@@ -107,6 +113,7 @@ def prepared(
     alpha: float,
     meta_epochs: int | None,
     noise_std: float | None,
+    memory: int | None,
     augment: int,
     rotate: float,
     device: str,
@@ -138,6 +145,7 @@ def prepared(
         resize=cast("ResizeRule | None", resize),
         resize_to=resize_to,
         standardize=recipe != "paper",
+        memory_size=memory,
         seed=seed,
     )
     config = TrainConfig(alpha=alpha, seed=seed)

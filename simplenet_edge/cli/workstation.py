@@ -30,6 +30,7 @@ from simplenet_edge.cli.recipes import (
     BudgetOption,
     DeviceOption,
     LayersOption,
+    MemoryOption,
     MetaEpochsOption,
     NoiseOption,
     RandomWeightsOption,
@@ -68,6 +69,7 @@ def train(
     alpha: AlphaOption = 0.01,
     meta_epochs: MetaEpochsOption = None,
     noise_std: NoiseOption = None,
+    memory: MemoryOption = None,
     augment: AugmentOption = 0,
     rotate: RotateOption = 0.0,
     budget: BudgetOption = None,
@@ -94,6 +96,7 @@ def train(
         alpha=alpha,
         meta_epochs=meta_epochs,
         noise_std=noise_std,
+        memory=memory,
         augment=augment,
         rotate=rotate,
         budget=budget,
@@ -279,7 +282,7 @@ def print_precisions(records: dict[str, dict[str, Any]]) -> None:
 
 def print_explanation(model: SimpleNet) -> None:
     """The cost of each layer of the head in each form, as a table."""
-    from simplenet_edge.export.cost import as_written_cost, choose_forms, form_costs
+    from simplenet_edge.export.cost import as_written_cost, choose_forms, form_costs, memory_cost
 
     costs, chosen = form_costs(model), choose_forms(model)
     rows: list[tuple[str, ...]] = [
@@ -287,7 +290,8 @@ def print_explanation(model: SimpleNet) -> None:
         for i, layer in enumerate(model.config.layers)
     ]
     before = as_written_cost(model)
-    after = [costs[form][i] for i, form in enumerate(chosen)]
+    memory = memory_cost(model)
+    after = [*(costs[form][i] for i, form in enumerate(chosen)), memory]
     print_table("Head: million multiply-adds / MB moved, a frame", ("layer", *costs, "chosen"), rows)
     print_table(
         "In all",
@@ -295,6 +299,7 @@ def print_explanation(model: SimpleNet) -> None:
         [
             ("as written", f"{before.macs / 1e6:.1f}", f"{before.bytes / 1e6:.1f}"),
             ("folded", f"{sum(c.macs for c in after) / 1e6:.1f}", f"{sum(c.bytes for c in after) / 1e6:.1f}"),
+            ("of these, the memory", f"{memory.macs / 1e6:.1f}", f"{memory.bytes / 1e6:.1f}"),
         ],
     )
 

@@ -9,7 +9,7 @@ import torch
 
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.backbone import Backbone, load_imagenet_weights, load_weights_file
-from simplenet_edge.model.defaults import backbone_defaults
+from simplenet_edge.model.defaults import DEFAULT_MEMORY, backbone_defaults
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import InputSpec, ResizeRule, SimpleNetConfig
 
@@ -26,15 +26,17 @@ def build_simplenet(
     resize: ResizeRule | None = None,
     resize_to: int | None = None,
     standardize: bool = True,
+    memory_size: int | None = None,
     seed: int = 0,
 ) -> SimpleNet:
     """An untrained SimpleNet on a pretrained backbone.
 
     The backbone's weights come from the file `weights`, with `random_weights` from `seed`, otherwise from torchvision.
     `resize` is a rule of `InputSpec`; left out, it is `center-crop` where `resize_to` is given and `stretch` otherwise.
-    `standardize` also takes the mean of the nine largest patch scores, without it the paper's maximum. `center-crop`
-    without `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices
-    that don't go together, WeightsError for weights that aren't there or don't fit.
+    `standardize` is this project's model: it also takes the mean of the nine largest patch scores, aligns maps by
+    receptive fields and remembers `memory_size` patches; without it all is the paper's. `center-crop` without
+    `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices that don't go together,
+    WeightsError for weights that aren't there or don't fit.
     """
     if weights is not None and random_weights:
         raise ConfigError("a weights file and random weights exclude each other; choose one")
@@ -52,8 +54,16 @@ def build_simplenet(
         standardize=standardize,
         discriminator_hidden=defaults.hidden,
     )
-    if standardize:  # so many patches see each cell: one noisy patch alone doesn't make a defect
-        config = dataclasses.replace(config, score_top_k=config.patch_size**2, alignment="receptive-field")
+    if standardize:
+        config = dataclasses.replace(
+            config,
+            score_top_k=config.patch_size**2,  # so many patches see each cell: one noisy patch alone is no defect
+            alignment="receptive-field",
+            memory_dim=defaults.memory_dim,
+        )
+    if memory_size is None:
+        memory_size = DEFAULT_MEMORY if standardize else 0
+    config = dataclasses.replace(config, memory_size=memory_size)
     extractor = Backbone(config.backbone, config.layers, seed=seed)
     if weights is not None:
         load_weights_file(extractor, weights)

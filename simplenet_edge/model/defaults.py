@@ -2,8 +2,8 @@
 
 Layers are the middle of the network (the paper's layer2 and layer3: 1/8 and 1/16 of the input): deep enough for
 meaning, fine enough to find a scratch. `embed_dim` is about the sum of their channels. The discriminator is twice
-as wide as its input, the ResNet50s' as wide as the paper's. Measured is MobileNetV2 (`benchmarks/recipe.py`); the
-others follow the same rule.
+as wide as its input, the ResNet50s' as wide as the paper's. The memory measures on about a third of the dimensions, at
+most 128. Measured is MobileNetV2 (`benchmarks/recipe.py`); the others follow the same rule.
 """
 
 from __future__ import annotations
@@ -12,28 +12,31 @@ from typing import NamedTuple
 
 from simplenet_edge.errors import ConfigError
 
-__all__ = ["BACKBONE_DEFAULTS", "DEFAULT_BACKBONE", "BackboneDefaults", "backbone_defaults"]
+__all__ = ["BACKBONE_DEFAULTS", "DEFAULT_BACKBONE", "DEFAULT_MEMORY", "BackboneDefaults", "backbone_defaults"]
 
 DEFAULT_BACKBONE = "wide_resnet50_2"
+DEFAULT_MEMORY = 4000
+"""Remembered patches: of 64 components on a quarter of the patch grid, 65 million multiply-adds at 256x256."""
 
 
 class BackboneDefaults(NamedTuple):
-    """Layers by module path, the size of the embedding, the width of the discriminator, the input side in pixels."""
+    """Layers by module path; sizes of embedding, discriminator and memory's components; the input side in pixels."""
 
     layers: tuple[str, ...]
     embed_dim: int
     hidden: int
+    memory_dim: int
     input_side: int
 
 
 BACKBONE_DEFAULTS: dict[str, BackboneDefaults] = {
-    "wide_resnet50_2": BackboneDefaults(("layer2", "layer3"), 1536, 1024, 288),  # the paper's
-    "resnet50": BackboneDefaults(("layer2", "layer3"), 1024, 1024, 256),
-    "resnet18": BackboneDefaults(("layer2", "layer3"), 384, 768, 256),
-    "mobilenet_v2": BackboneDefaults(("features.6", "features.10", "features.13"), 192, 384, 256),
-    "mobilenet_v3_large": BackboneDefaults(("features.6", "features.10", "features.12"), 232, 464, 256),
-    "efficientnet_b0": BackboneDefaults(("features.3", "features.4", "features.5"), 232, 464, 256),
-    "convnext_tiny": BackboneDefaults(("features.3", "features.5"), 576, 1152, 256),
+    "wide_resnet50_2": BackboneDefaults(("layer2", "layer3"), 1536, 1024, 128, 288),  # the paper's
+    "resnet50": BackboneDefaults(("layer2", "layer3"), 1024, 1024, 128, 256),
+    "resnet18": BackboneDefaults(("layer2", "layer3"), 384, 768, 128, 256),
+    "mobilenet_v2": BackboneDefaults(("features.6", "features.10", "features.13"), 192, 384, 64, 256),
+    "mobilenet_v3_large": BackboneDefaults(("features.6", "features.10", "features.12"), 232, 464, 64, 256),
+    "efficientnet_b0": BackboneDefaults(("features.3", "features.4", "features.5"), 232, 464, 64, 256),
+    "convnext_tiny": BackboneDefaults(("features.3", "features.5"), 576, 1152, 128, 256),
 }
 
 
@@ -44,4 +47,4 @@ def backbone_defaults(backbone: str, layers: tuple[str, ...] | None) -> Backbone
     if layers is None:
         known = ", ".join(BACKBONE_DEFAULTS)
         raise ConfigError(f"no default layers are known for {backbone!r} (known: {known}); name them with --layers")
-    return BackboneDefaults(layers, 512, 1024, 256)
+    return BackboneDefaults(layers, 512, 1024, 128, 256)

@@ -21,13 +21,14 @@ def load_official_checkpoint(model: SimpleNet, path: Path) -> None:
     """Load an official `ckpt.pth` (read with `weights_only=True`) into `model`.
 
     The model must follow the official code: no standardisation, no batch norm in the projection, no bias in the
-    discriminator's output. Raises ConfigError where it does not, WeightsError where the file does not fit.
+    discriminator's output, no memory. Raises ConfigError where it does not, WeightsError where the file does not fit.
     """
     config = model.config
     batch_norm = config.projection_type > 0 and config.projection_batch_norm
-    if config.standardize or batch_norm or config.discriminator_bias:
+    if config.standardize or batch_norm or config.discriminator_bias or config.memory_size:
         raise ConfigError(
-            "an official checkpoint needs standardize=False, projection_batch_norm=False and discriminator_bias=False"
+            "an official checkpoint needs standardize=False, projection_batch_norm=False, discriminator_bias=False "
+            "and memory_size=0"
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

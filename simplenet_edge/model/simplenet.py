@@ -19,6 +19,7 @@ from simplenet_edge.atomic import write_bytes_atomic
 from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.geometry import Grid
+from simplenet_edge.model.memory import PatchMemory
 from simplenet_edge.model.networks import Discriminator, Projection
 from simplenet_edge.model.patches import (
     AnomalyMap,
@@ -56,7 +57,7 @@ class Standardizer(nn.Module):
 
 
 class SimpleNet(nn.Module):
-    """The whole model: normalise, backbone, patches, embedding, standardise, project, discriminate, map.
+    """The whole model: normalise, backbone, patches, embedding, standardise, project, discriminate, remember, map.
 
     `train()` and `eval()` are PyTorch's own; the training loop is `simplenet_edge.training.train`.
     """
@@ -86,6 +87,9 @@ class SimpleNet(nn.Module):
         self.grid_hw = self.grids[0].hw
         self.resizes = nn.ModuleList(grid_resize(grid, self.grids[0]) for grid in self.grids)
         self.anomaly_map = AnomalyMap(self.grids[0], input_spec.size_hw, config.smoothing_sigma)
+        self.memory: PatchMemory | None = None
+        if config.memory_size > 0:
+            self.memory = PatchMemory(dim, config.memory_size, config.memory_dim, config.memory_stride, self.grids[0])
         self.register_buffer("pixel_mean", torch.tensor(input_spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
         self.pixel_mean: Tensor
@@ -128,9 +132,13 @@ class SimpleNet(nn.Module):
         return projected
 
     def score_patches(self, embedding: Tensor) -> Tensor:
-        """Embedding rows `(N, D)` as anomaly scores `(N,)`: the negative output of the discriminator."""
+        """Embedding rows `(N, D)` as anomaly scores `(N,)`: the negative output of the discriminator.
+
+        With a memory its distances are added, and the rows must be those of whole images, `(B*h*w, D)`.
+        """
         normality: Tensor = self.discriminator(self.project(embedding))
-        return -normality[:, 0]
+        scores = -normality[:, 0]
+        return scores if self.memory is None else self.memory(self.standardizer(embedding), scores)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames uint8 `(B, H, W, 3)` BGR as scores `(B,)` and maps `(B, H, W)`.

@@ -38,7 +38,14 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from tests.models import random_model
 
     config = SimpleNetConfig(
-        "mobilenet_v2", ("features.6", "features.10", "features.13"), 192, 192, discriminator_hidden=256
+        "mobilenet_v2",
+        ("features.6", "features.10", "features.13"),
+        192,
+        192,
+        discriminator_hidden=256,
+        score_top_k=9,
+        alignment="receptive-field",
+        memory_size=500,
     )
     model = random_model(config)
     graph = to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec).SerializeToString()

@@ -38,10 +38,18 @@ def difference(graph: onnx.ModelProto, reference: onnx.ModelProto, frames: Frame
 
 @pytest.fixture(scope="session")
 def small_model() -> SimpleNet:
-    layers = ("features.6", "features.13")
-    return random_model(
-        SimpleNetConfig("mobilenet_v2", layers, 100, 90, discriminator_hidden=32, score_top_k=9), SIZE_HW
+    config = SimpleNetConfig(
+        "mobilenet_v2",
+        ("features.6", "features.13"),
+        100,
+        90,
+        discriminator_hidden=32,
+        score_top_k=9,
+        alignment="receptive-field",
+        memory_size=40,
+        memory_dim=16,
     )
+    return random_model(config, SIZE_HW)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,8 +8,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplenet_edge.export.cost import choose_forms, form_costs
-from simplenet_edge.export.fold import Affine, embedding_matrices, group_count, head_stages, pooling_matrix
+from simplenet_edge.export.cost import choose_forms, form_costs, memory_cost
+from simplenet_edge.export.fold import (
+    Affine,
+    embedding_matrices,
+    group_count,
+    head_stages,
+    memory_coordinates,
+    pooling_matrix,
+)
 from simplenet_edge.export.head import FoldedHead, LayerForm, grouped_weight
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import SimpleNetConfig
@@ -17,8 +24,19 @@ from tests.models import random_model
 
 FORMS: tuple[LayerForm, ...] = get_args(LayerForm)
 
+
+def config_of(
+    target_embed_dim: int, standardize: bool, memory: tuple[int, int, int] | None, **other: Any
+) -> SimpleNetConfig:
+    if memory is not None:
+        size, dim, stride = memory
+        other |= {"memory_size": size, "memory_dim": min(dim, target_embed_dim), "memory_stride": stride}
+        standardize = True
+    return SimpleNetConfig(target_embed_dim=target_embed_dim, standardize=standardize, **other)
+
+
 CONFIGS = st.builds(
-    SimpleNetConfig,
+    config_of,
     backbone=st.just("mobilenet_v2"),
     layers=st.sampled_from(
         [
@@ -39,6 +57,8 @@ CONFIGS = st.builds(
     discriminator_layers=st.integers(1, 3),
     discriminator_hidden=st.integers(1, 20),
     discriminator_bias=st.booleans(),
+    alignment=st.sampled_from(["half-pixel", "receptive-field"]),
+    memory=st.none() | st.tuples(st.integers(1, 20), st.integers(1, 8), st.sampled_from([1, 2, 4])),
 )
 
 
@@ -62,9 +82,12 @@ def test_every_form_equals_the_head_as_written(
 
 def magnitude(model: SimpleNet, features: list[torch.Tensor]) -> float:
     """The size of the terms that add up to a score: what rounding is relative to, even where they cancel."""
-    size = max(float(feature.abs().max()) for feature in features)
+    size = largest = max(float(feature.abs().max()) for feature in features)
     for stage in head_stages(model):
         size = size * float(stage.affine.weight.abs().sum(dim=1).max()) + float(stage.affine.bias.abs().max())
+    if model.memory is not None:
+        coordinates = memory_coordinates(model)
+        size += largest * float(coordinates.weight.abs().sum()) + float(coordinates.bias.abs().sum())
     return size
 
 
@@ -134,3 +157,10 @@ def test_costs_count_the_multiply_adds_of_the_convolutions() -> None:
     full, pooled = (form_costs(model)[form][0] for form in ("full", "pooled"))
     assert full.macs == 16 * 32 * 9 * 8 * 12
     assert pooled.macs == (32 * 9 + 32 * 16) * 8 * 12  # one group a channel, then 1x1
+
+
+def test_the_memory_costs_a_product_with_every_patch() -> None:
+    config = SimpleNetConfig("mobilenet_v2", ("features.6",), 32, 32, memory_size=50, memory_dim=8)
+    model = random_model(config)  # features 32 x 8 x 12, the memory on every second
+    assert memory_cost(model).macs == 50 * 8 * 4 * 6
+    assert memory_cost(random_model(SimpleNetConfig("mobilenet_v2", ("features.6",), 32, 32))).macs == 0

@@ -87,7 +87,7 @@ def test_a_precision_that_fails_names_its_figures_and_writes_nothing(
 def test_layers_go_back_to_float_until_the_maps_agree(
     bundle: Bundle, run_folder: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bound = 0.8 * bundle.record("int8").parity["map_difference"]  # what it came to with every layer in INT8
+    bound = 0.9 * bundle.record("int8").parity["map_difference"]  # what it came to with every layer in INT8
     patch_bounds(monkeypatch, {"int8": dataclasses.replace(WIDE, map_mean=bound)})
     told: list[str] = []
     run = TrainingRun.load(run_folder)

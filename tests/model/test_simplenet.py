@@ -72,7 +72,9 @@ def test_refuses_a_damaged_model(model: SimpleNet, tmp_path: Path) -> None:
         SimpleNet.load(tmp_path)
     model.save(tmp_path)
     config = json.loads((tmp_path / "model.json").read_text())
-    (tmp_path / "model.json").write_text(json.dumps({**config, "model": {**config["model"], "target_embed_dim": 100}}))
+    (tmp_path / "model.json").write_text(
+        json.dumps({**config, "model": {**config["model"], "discriminator_hidden": 100}})
+    )
     with pytest.raises(WeightsError, match=r"do not fit model\.json"):
         SimpleNet.load(tmp_path)
     weights = (tmp_path / "model.safetensors").read_bytes()
