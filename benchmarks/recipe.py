@@ -105,13 +105,8 @@ VARIANTS = {
     "the paper's noise on raw features": Variant({**BEFORE, "noise_std": 0.015}, standardize=False),
 }
 
-CONTENDERS = (
-    "noise on half of the channels",
-    "frozen projection",
-    "noise 0.5",
-    "mix_noise: 0.5 to 0.97 in 8 scales",
-)
-"""With seed 0, the best two by validation AUROC and the best two by validation recall: these get more seeds."""
+CONTENDERS = ("no memory", "memory of 8000", "memory of 96 components")
+"""What the memory is worth, and what more of it would be: these get more seeds."""
 
 IMAGE_SCORES: dict[str, Callable[[SimpleNet, Tensor], Tensor]] = {
     "the model's own": lambda model, grid: image_scores(grid, model.config.score_top_k),

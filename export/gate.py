@@ -51,7 +51,7 @@ class Bounds:
 
 BOUNDS = {
     "fp16": Bounds(
-        map_mean=0.003,
+        map_mean=0.002,
         flips=0.001,
         auroc_loss=0.001,
         rank_correlation=0.99,

@@ -24,6 +24,7 @@ __all__ = ["balance", "farthest_points", "remember"]
 POOL_ROWS = 200_000
 """The most rows that remembered patches are chosen from: 51 MB of 64 components."""
 OTHER_ROWS = 20_000
+_CHOOSING_COMPONENTS = 64  # the leading ones hold most of a distance, and a pool of them stays in a processor's cache
 _LEAST_POINTS = 100
 _FLOOR_SHARE = 0.5  # of the mean distance of good patches that are not remembered
 _CHUNK = 8192  # rows read at once
@@ -41,7 +42,9 @@ def remember(model: SimpleNet, cache: FeatureCache, seed: int, limit_s: float | 
     memory.components.copy_(torch.from_numpy(_principal_components(cache.correlation, len(memory.components))))
     pool, _ = _pool_and_others(model, cache, seed)
     rows = torch.cat([memory.coordinates(standardized) for standardized in _standardized(model, cache, pool)])
-    chosen = farthest_points(rows, model.config.memory_size, np.random.default_rng(seed), limit_s)
+    chosen = farthest_points(
+        rows[:, :_CHOOSING_COMPONENTS].contiguous(), model.config.memory_size, np.random.default_rng(seed), limit_s
+    )
     memory.patches = rows[chosen]
     model.config = dataclasses.replace(model.config, memory_size=len(memory.patches))
 
