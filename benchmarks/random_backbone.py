@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from machine import RESULTS, machine
-from recipe import Images, Variant, grids, new_model, pixel_figures, test_figures, trained
+from recipe import Images, Variant, grids, images_key, new_model, pixel_figures, test_figures, trained
 
 from simplenet_edge.data import load_dataset
 from simplenet_edge.model.patches import image_scores
@@ -45,24 +45,21 @@ def main() -> None:
     model = new_model(BACKBONE, None, Variant(), 0)
     images = Images.embedded(model, load_dataset(options.data), options.work, kinds=())
     result: dict[str, Any] = json.loads(options.output.read_text()) if options.output.is_file() else {}
-    result |= {
-        "machine": machine("torch", "torchvision", "numpy"),
-        "threads": torch.get_num_threads(),
-        "backbone": {"name": BACKBONE, "weights": "random, seed 0", "layers": list(model.config.layers)},
-        "input": list(model.input_spec.size_hw),
-    }
-    if options.seeds:
-        result["default"] = []
+    about = {"machine": machine("torch", "torchvision", "numpy"), "threads": torch.get_num_threads()}
+    result["backbone"] = {"name": BACKBONE, "weights": "random, seed 0", "layers": list(model.config.layers)}
+    result["input"] = list(model.input_spec.size_hw)
     for seed in range(options.seeds):
         model = new_model(BACKBONE, None, Variant(), seed)
-        row = run(model, images, TrainConfig(seed=seed), Variant())
-        result["default"].append({"seed": seed, **row})
-        print(json.dumps(result["default"][-1]), flush=True)
+        row = {"seed": seed, **run(model, images, TrainConfig(seed=seed), Variant())}
+        kept = result["default"]["runs"] if seed else []
+        result["default"] = {**about, "runs": [*kept, row]}
+        print(json.dumps(row), flush=True)
         write_json(options.output, result)
     if options.paper_meta_epochs:
         model = new_model(BACKBONE, None, PAPER, 0)
         config = dataclasses.replace(paper_recipe(TrainConfig(), model.grid_hw), meta_epochs=options.paper_meta_epochs)
-        follow_paper(model, images, config, options.work / "paper", result, options.output)
+        folder = options.work / f"paper-{images_key(model, images.dataset)}"
+        follow_paper(model, images, config, folder, about, result, options.output)
 
 
 def run(model: SimpleNet, images: Images, config: TrainConfig, variant: Variant) -> dict[str, Any]:
@@ -75,7 +72,13 @@ def run(model: SimpleNet, images: Images, config: TrainConfig, variant: Variant)
 
 
 def follow_paper(
-    model: SimpleNet, images: Images, config: TrainConfig, folder: Path, result: dict[str, Any], output: Path
+    model: SimpleNet,
+    images: Images,
+    config: TrainConfig,
+    folder: Path,
+    about: dict[str, Any],
+    result: dict[str, Any],
+    output: Path,
 ) -> None:
     """Train the paper's model, measured and written after each meta-epoch; a broken run in `folder` goes on."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,7 @@ def follow_paper(
         curve[meta_epoch - 1 :] = [row["test_image_auroc"]]
         best = max(range(len(curve)), key=curve.__getitem__)
         result["paper"] = {
+            **about,
             "meta_epochs": meta_epoch,
             "meta_epochs_in_full": paper_recipe(config, model.grid_hw).meta_epochs,
             "seed": config.seed,

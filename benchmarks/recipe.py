@@ -131,7 +131,7 @@ class Images:
     @classmethod
     def embedded(cls, model: SimpleNet, dataset: Dataset, work: Path, kinds: Iterable[str] = KINDS) -> Images:
         """Embed with the backbone of `model`, or read what it left in `work`; `kinds` of drawn defects."""
-        folder = work / _key(model, dataset)
+        folder = work / images_key(model, dataset)
         masks = [read_sample_mask(sample, model.input_spec) for sample in dataset.test]
         train, test = (_rows(model, dataset, name, folder) for name in ("train", "test"))
         return cls(dataset, train, {kind: _rows(model, dataset, kind, folder) for kind in kinds}, test, masks)
@@ -190,7 +190,7 @@ def new_model(backbone: str, weights: Path | None, variant: Variant, seed: int) 
     return model
 
 
-def _key(model: SimpleNet, dataset: Dataset) -> str:
+def images_key(model: SimpleNet, dataset: Dataset) -> str:
     """What the embedded images depend on: the images, their size, layers and weights, and how defects are drawn."""
     digest = hashlib.sha256(fingerprint([*dataset.train, *dataset.test]).encode())
     config = dataclasses.replace(model.config, discriminator_hidden=None, standardize=True, memory_size=0, memory_dim=1)

@@ -5,11 +5,11 @@ No clock is read: the choice is the same on every machine. `benchmarks/fusion.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simplenet_edge.export.fold import embedding_matrices, first_affine, group_count
 from simplenet_edge.export.head import LayerForm
+from simplenet_edge.model.geometry import Grid, operator_mode
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["Cost", "as_written_cost", "choose_forms", "form_costs", "memory_cost"]
@@ -40,30 +40,32 @@ def _conv(into: int, out: int, area: int, groups: int, in_cells: int, out_cells:
     return Cost(weights * out_cells, FLOAT_BYTES * (weights + into * in_cells + out * out_cells))
 
 
-def _resize(channels: int, grid_hw: Sequence[int], new_hw: Sequence[int]) -> Cost:
-    if tuple(grid_hw) == tuple(new_hw):
+def _resize(channels: int, grid: Grid, new: Grid) -> Cost:
+    if grid == new:
         return Cost(0, 0)
-    (h, w), (new_h, new_w) = grid_hw, new_hw
-    if new_h % h == 0 and new_w % w == 0:  # the operator: four neighbours each
+    (h, w), (new_h, new_w) = grid.hw, new.hw
+    if operator_mode(grid, new) is not None:  # four neighbours each
         return Cost(4 * channels * new_h * new_w, FLOAT_BYTES * channels * (h * w + new_h * new_w))
     macs = channels * (h * w * new_w + new_h * h * new_w)
     return Cost(macs, FLOAT_BYTES * channels * (h * w + 2 * h * new_w + new_h * new_w))
 
 
 def form_costs(model: SimpleNet) -> dict[LayerForm, list[Cost]]:
-    """The cost of each layer's share of the first affine map in each form; `embed` splits the joint 1x1 by layer."""
+    """The cost of each layer's share of the first affine map in each form; `embed` splits the joint 1x1 by layer.
+
+    Layers of one grid are added before they are resized: the first of them bears the cost.
+    """
     shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
     matrices = embedding_matrices(model.config, [shape[0] for shape in shapes])
     hidden = len(first_affine(model).bias)
-    area, reference = model.config.patch_size**2, model.grid_hw
+    area, reference = model.config.patch_size**2, model.grids[0]
     costs: dict[LayerForm, list[Cost]] = {"full": [], "pooled": [], "embed": []}
-    for matrix, (channels, *features_hw) in zip(matrices, shapes, strict=True):
+    for i, (matrix, (channels, *features_hw), grid) in enumerate(zip(matrices, shapes, model.grids, strict=True)):
         rows = matrix[matrix.ne(0).any(dim=1)]
         n_rows, groups = len(rows), group_count(rows, channels)
-        grid = model.patch_maker.grid_hw(features_hw)
-        in_cells, cells, out_cells = features_hw[0] * features_hw[1], grid[0] * grid[1], reference[0] * reference[1]
+        in_cells, cells, out_cells = (height * width for height, width in (features_hw, grid.hw, reference.hw))
         pool = _conv(channels, n_rows, area, groups, in_cells, cells)
-        widened = _resize(hidden, grid, reference)
+        widened = Cost(0, 0) if grid in model.grids[:i] else _resize(hidden, grid, reference)
         costs["full"].append(_conv(channels, hidden, area, 1, in_cells, cells) + widened)
         costs["pooled"].append(pool + _conv(n_rows, hidden, 1, 1, cells, cells) + widened)
         costs["embed"].append(
@@ -90,7 +92,8 @@ def memory_cost(model: SimpleNet) -> Cost:
         return Cost(0, 0)
     (size, components), (height, width) = model.memory.patches.shape, model.memory.grid.hw
     read_back = Cost(0, FLOAT_BYTES * size * height * width)
-    return _conv(components, size, 1, 1, height * width, height * width) + read_back
+    product = _conv(components, size, 1, 1, height * width, height * width)
+    return product + read_back + _resize(1, model.memory.grid, model.grids[0])
 
 
 def as_written_cost(model: SimpleNet) -> Cost:
@@ -98,11 +101,10 @@ def as_written_cost(model: SimpleNet) -> Cost:
     shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
     config, cells = model.config, model.grid_hw[0] * model.grid_hw[1]
     total = Cost(0, 0)
-    for channels, *features_hw in shapes:
+    for (channels, *features_hw), grid in zip(shapes, model.grids, strict=True):
         entries = channels * config.patch_size**2
-        grid = model.patch_maker.grid_hw(features_hw)
-        unfolded = FLOAT_BYTES * (channels * features_hw[0] * features_hw[1] + 2 * entries * grid[0] * grid[1])
-        total += Cost(0, unfolded) + _resize(entries, grid, model.grid_hw)
+        unfolded = FLOAT_BYTES * (channels * features_hw[0] * features_hw[1] + 2 * entries * grid.hw[0] * grid.hw[1])
+        total += Cost(0, unfolded) + _resize(entries, grid, model.grids[0])
         total += Cost(entries * cells, FLOAT_BYTES * cells * (entries + config.pretrain_embed_dim))
     joined = len(shapes) * config.pretrain_embed_dim
     total += Cost(joined * cells, FLOAT_BYTES * cells * (joined + config.target_embed_dim))

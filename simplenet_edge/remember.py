@@ -6,10 +6,9 @@ the patch farthest from those chosen so far, so that a rare patch gets its place
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +21,37 @@ from simplenet_edge.model.simplenet import SimpleNet
 __all__ = ["balance", "farthest_points", "remember"]
 
 POOL_ROWS = 200_000
-"""The most rows that remembered patches are chosen from: 51 MB of 64 components."""
+"""The most rows that remembered patches are chosen from: 102 MB of 128 components."""
 OTHER_ROWS = 20_000
-_CHOOSING_COMPONENTS = 64  # the leading ones hold most of a distance, and a pool of them stays in a processor's cache
+_CHOOSING_COMPONENTS = 64  # the leading ones hold most of a distance; more take much longer to read
 _LEAST_POINTS = 100
 _FLOOR_SHARE = 0.5  # of the mean distance of good patches that are not remembered
+_TOLD_EVERY = 200
 _CHUNK = 8192  # rows read at once
 
 
-def remember(model: SimpleNet, cache: FeatureCache, seed: int, limit_s: float | None = None) -> None:
+def remember(
+    model: SimpleNet,
+    cache: FeatureCache,
+    seed: int,
+    *,
+    limit_s: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Fill the memory with patches of the cache. The model must have its statistics already (`set_statistics`).
 
-    With fewer patches to choose from than the memory has room for, or no time for more within `limit_s` seconds, it
-    shrinks, and the model's configuration with it.
+    It holds fewer than its configuration says where there are fewer to choose from, or where `limit_s` seconds are over
+    before all are chosen. `progress` is told how many are, and of how many.
     """
     memory = model.memory
     if memory is None:
         return
+    end = math.inf if limit_s is None else time.perf_counter() + limit_s
     memory.components.copy_(torch.from_numpy(_principal_components(cache.correlation, len(memory.components))))
     pool, _ = _pool_and_others(model, cache, seed)
     rows = torch.cat([memory.coordinates(standardized) for standardized in _standardized(model, cache, pool)])
-    chosen = farthest_points(
-        rows[:, :_CHOOSING_COMPONENTS].contiguous(), model.config.memory_size, np.random.default_rng(seed), limit_s
-    )
-    memory.patches = rows[chosen]
-    model.config = dataclasses.replace(model.config, memory_size=len(memory.patches))
+    leading, rng = rows[:, :_CHOOSING_COMPONENTS].contiguous(), np.random.default_rng(seed)
+    memory.patches = rows[farthest_points(leading, model.config.memory_size, rng, end=end, progress=progress)]
 
 
 @torch.no_grad()
@@ -65,35 +70,47 @@ def balance(model: SimpleNet, cache: FeatureCache, weight: float, seed: int) -> 
     for standardized in _standardized(model, cache, others):
         scores.append(-model.discriminator(model.pre_projection(standardized))[:, 0])
         distances.append(memory.distances(standardized))
-    (score_mean, score_std), (distance_mean, distance_std) = (
-        (values.mean(), values.std(correction=0).clamp(min=1e-6))
-        for values in (torch.cat(scores), torch.cat(distances))
+    (score_mean, score_spread), (distance_mean, distance_spread) = (
+        _mean_and_spread(torch.cat(values)) for values in (scores, distances)
     )
     memory.floor.copy_(_FLOOR_SHARE * distance_mean)
-    memory.score_scale.copy_(1 / score_std)
-    memory.distance_scale.copy_(weight / distance_std)
-    memory.shift.copy_(-score_mean / score_std - weight * distance_mean / distance_std)
+    memory.score_scale.copy_(1 / score_spread)
+    memory.distance_scale.copy_(weight / distance_spread)
+    memory.shift.copy_(-score_mean / score_spread - weight * distance_mean / distance_spread)
 
 
-def farthest_points(rows: Tensor, count: int, rng: np.random.Generator, limit_s: float | None = None) -> Tensor:
+def farthest_points(
+    rows: Tensor,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    end: float = math.inf,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """Indices of at most `count` of the rows `(N, d)`, each the farthest from those before; the first is random.
 
-    Fewer where `limit_s` seconds are over, but a hundred in any case.
+    Fewer where the time `end` of `time.perf_counter` passes, but a hundred in any case.
     """
-    end = math.inf if limit_s is None else time.perf_counter() + limit_s
     squares = rows.square().sum(dim=1)
     distances = torch.full_like(squares, float("inf"))
-    chosen = []
+    chosen: list[Tensor] = []
     latest = torch.tensor(int(rng.integers(len(rows))), device=rows.device)
-    for _ in range(min(count, len(rows))):
+    total = min(count, len(rows))
+    while len(chosen) < total and (len(chosen) < _LEAST_POINTS or time.perf_counter() < end):
         chosen.append(latest)
-        if len(chosen) >= _LEAST_POINTS and time.perf_counter() > end:
-            break
         to_latest = torch.addmv(squares + squares[latest], rows, rows[latest], alpha=-2)
         distances = torch.minimum(distances, to_latest)
         distances[latest] = -1  # rounding must not choose it again
         latest = distances.argmax()
+        if progress is not None and (len(chosen) % _TOLD_EVERY == 0 or len(chosen) == total):
+            progress(len(chosen), total)
     return torch.stack(chosen)
+
+
+def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation; patches that hardly differ spread by a hundredth of their mean."""
+    mean = values.mean()
+    return mean, torch.maximum(values.std(correction=0), (0.01 * mean.abs()).clamp(min=1e-6))
 
 
 def _principal_components(correlation: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
@@ -108,19 +125,19 @@ def _pool_and_others(
     """Indices of the rows that may be remembered, and of some that may not, both sorted.
 
     Where the cache holds whole images, the first are the patches that the memory will be asked about, those of its own
-    grid; otherwise any half.
+    grid; otherwise, and where that grid is all of them, any half.
     """
     assert model.memory is not None
     rng, total = np.random.default_rng((seed, len(cache.rows))), len(cache.rows)
     height, width = model.grid_hw
     eligible = np.zeros(total, bool)
-    if total == cache.n_images * height * width and height * width > 1:
-        stride = model.memory.stride
+    stride = model.memory.stride
+    if total == cache.n_images * height * width and min(height * width, stride) > 1:
         eligible.reshape(-1, height, width)[:, ::stride, ::stride] = True
     else:
         eligible[rng.permutation(total)[: (total + 1) // 2]] = True
     pool, others = np.flatnonzero(eligible), np.flatnonzero(~eligible)
-    if len(others) == 0:  # a stride of 1, or a single row
+    if len(others) == 0:  # a single row
         others = pool
     return (np.sort(rng.permutation(pool)[:POOL_ROWS]), np.sort(rng.permutation(others)[:OTHER_ROWS]))
 

@@ -110,8 +110,9 @@ class SimpleNetConfig:
     An image's score is the mean of its `score_top_k` largest patch scores; 1, their maximum, is the official one.
     `alignment` says where a feature map's cells lie in the image, for joining layers and for the map: `half-pixel`
     spreads them evenly, as the official code does; `receptive-field` puts them where the backbone looks.
-    With `memory_size` above 0, which is not in the paper, the distance to the nearest of so many remembered patches
-    adds to the score, measured on `memory_dim` principal components and every `memory_stride`-th patch of each axis.
+    With `memory_size` above 0, which is not in the paper, the distance to the nearest of at most so many remembered
+    patches adds to the score, measured on `memory_dim` principal components and every `memory_stride`-th patch of each
+    axis.
     """
 
     backbone: str

@@ -29,10 +29,11 @@ class TrainConfig:
     does. `memory_weight` is how often the distance to the remembered patches counts beside the discriminator's score,
     both in units of their spread over good patches. `final_lr_share` is what is left of both learning rates at the last
     step, on a half cosine; 1 keeps them.
-    Training ends early where `patience` meta-epochs brought no loss 1 % below the lowest before, and where
-    `budget_s` seconds are over: features take at most 60 % of them, of fewer images where all need longer, the learning
-    rates fall with the time where that goes faster than the steps, and no meta-epoch but the first starts that would
-    end too late. A run with a budget depends on the clock: it does not repeat to the bit.
+    Training ends early where `patience` meta-epochs brought no loss 1 % below the lowest before, and where `budget_s`
+    seconds are over: features take at most 60 % of them, of fewer images where all need longer; choosing what to
+    remember a third of the rest, of fewer patches where all need longer; the learning rates fall with the time where
+    that goes faster than the steps; and no meta-epoch but the first starts that would end too late. A run with a budget
+    depends on the clock: it does not repeat to the bit.
     """
 
     meta_epochs: int = 10

@@ -99,9 +99,15 @@ def train_networks(
 
     With a checkpoint of the same `key` in `folder`, go on from there. The model ends in evaluation mode.
     """
-    clock = _Clock(budget_s)
+    began = time.perf_counter()
     set_statistics(model, cache, config.whitening)
-    remember(model, cache, config.seed, None if budget_s is None else _MEMORY_SHARE * budget_s)
+    remember(
+        model,
+        cache,
+        config.seed,
+        limit_s=None if budget_s is None else _MEMORY_SHARE * budget_s,
+        progress=lambda done, count: report("memory", done, count),
+    )
     trainer = AdversarialTrainer(
         model,
         noise=NoiseConfig(config.noise_std, config.mix_noise),
@@ -112,6 +118,7 @@ def train_networks(
     )
     course = _load_checkpoint(folder / CHECKPOINT_NAME, key, trainer)
     total = config.meta_epochs * config.gan_epochs
+    clock = _Clock(None if budget_s is None else budget_s - (time.perf_counter() - began))
     longest = 0.0
     model.train()
     with TensorBoardLogger(folder / "tensorboard", course.step) as log:

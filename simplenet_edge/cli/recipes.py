@@ -130,6 +130,8 @@ def prepared(
         raise ConfigError(f"recipe must be default or paper, not {recipe!r}")
     if resize is not None and resize not in get_args(ResizeRule):
         raise ConfigError(f"resize must be one of {', '.join(get_args(ResizeRule))}, not {resize!r}")
+    if recipe == "paper" and memory:
+        raise ConfigError("the paper's recipe has no memory; leave --memory out, or take the default recipe")
     if rotate and not augment:
         raise ConfigError("--rotate turns the extra frames of --augment; say how many, e.g. --augment 1")
     if device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", device):

@@ -16,7 +16,7 @@ __all__ = ["BACKBONE_DEFAULTS", "DEFAULT_BACKBONE", "DEFAULT_MEMORY", "BackboneD
 
 DEFAULT_BACKBONE = "wide_resnet50_2"
 DEFAULT_MEMORY = 4000
-"""Remembered patches: of 64 components on a quarter of the patch grid, 65 million multiply-adds at 256x256."""
+"""Remembered patches. MobileNetV2 at 256x256 pays 65 million multiply-adds for them, WideResNet50-2 at 288 166."""
 
 
 class BackboneDefaults(NamedTuple):

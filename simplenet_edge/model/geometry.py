@@ -1,9 +1,9 @@
 """Where the cells of a feature map lie in the image: positions in pixels of the model frame, pixel 0 at 0.
 
 A resize takes the cells of a map to be spread evenly over the image: cell i of stride s at `s i + (s - 1) / 2`. That is
-so for VGG, ConvNeXt and Swin, whose windows don't overlap. Kernels of odd size that are padded to keep their middle,
-as in ResNet, MobileNet and EfficientNet, put it at `s i`: their maps come out 3.5 pixels too far right and down at
-stride 8, 7.5 at stride 16. The receptive fields say which it is (Araujo et al., Distill 2019).
+so for VGG and ConvNeXt, whose windows don't overlap where they shrink the map. Kernels of odd size that are padded to
+keep their middle, as in ResNet, MobileNet and EfficientNet, put it at `s i`: their maps come out 3.5 pixels too far
+right and down at stride 8, 7.5 at stride 16. The receptive fields say which it is (Araujo et al., Distill 2019).
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Cells(NamedTuple):
         return Cells(self.first, self.stride * step)
 
     def fit(self, counts: Iterable[int], sizes: Iterable[int]) -> bool:
-        """Whether so many cells of this stride cover so many pixels, give or take two cells at the border."""
+        """Whether the middle of so many cells is the middle of so many pixels, give or take two cells."""
         return all(
-            abs(count * self.stride - size) <= 2 * self.stride for count, size in zip(counts, sizes, strict=True)
+            abs(self.first + (self.stride * (count - 1) - (size - 1)) / 2) <= 2 * self.stride
+            for count, size in zip(counts, sizes, strict=True)
         )
 
 
@@ -69,7 +70,8 @@ def receptive_fields(body: GraphModule) -> dict[str, Cells]:
     """The middle of the receptive field of each output of a feature extractor, by its name.
 
     Where branches of different middle meet, it is their mean; what pools over the whole image has none. Only windows
-    of `nn` modules are seen: what is cut otherwise (Swin's merging of patches) comes out with too small a stride.
+    of `nn` modules are seen: where something else shrinks the map, the stride comes out too small, which `Cells.fit`
+    finds.
     """
     modules = dict(body.named_modules())
     cells: dict[Any, Cells | None] = {}

@@ -8,6 +8,8 @@ the standardised embedding, and on every `stride`-th patch of each axis: a patch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ __all__ = ["PatchMemory"]
 
 
 class PatchMemory(nn.Module):
-    """`size` remembered patches on `components` directions; zeros until training fills them.
+    """At most `size` remembered patches on `components` directions; zeros until training fills them.
 
     A patch's anomaly score is `score_scale` times the discriminator's, plus `distance_scale` times its distance, plus
     `shift`. No distance is less than `floor`: nearer says nothing more, and is lost in the rounding of large squares.
@@ -43,6 +45,12 @@ class PatchMemory(nn.Module):
         self.distance_scale: Tensor
         self.shift: Tensor
         self.floor: Tensor
+
+    def make_room(self, state: Mapping[str, Tensor]) -> None:
+        """Take the size of the memory in a model's state, which may hold fewer patches than its configuration says."""
+        saved = state.get("memory.patches")
+        if saved is not None and saved.ndim == 2 and 0 < len(saved) <= len(self.patches):
+            self.patches = self.patches[: len(saved)]
 
     def coordinates(self, standardized: Tensor) -> Tensor:
         """Standardised rows `(N, D)` on the principal components, `(N, components)`."""

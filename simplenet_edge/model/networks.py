@@ -57,7 +57,7 @@ class Discriminator(nn.Module):
     """Normality of patch features (section 3.4): `(N, in_planes) -> (N, 1)`, larger means more *normal*.
 
     `n_layers - 1` blocks of linear, batch norm and LeakyReLU, then one linear output. `hidden=None` shrinks each block
-    by 1.5. The anomaly score is the negative output; `SimpleNet.score_patches` gives that one.
+    by 1.5. The anomaly score is the negative output.
     The official output layer has no bias (`tail_bias=False`).
     """
 

@@ -21,14 +21,16 @@ def load_official_checkpoint(model: SimpleNet, path: Path) -> None:
     """Load an official `ckpt.pth` (read with `weights_only=True`) into `model`.
 
     The model must follow the official code: no standardisation, no batch norm in the projection, no bias in the
-    discriminator's output, no memory. Raises ConfigError where it does not, WeightsError where the file does not fit.
+    discriminator's output, no memory, half-pixel alignment, the largest patch score. Raises ConfigError where it does
+    not, WeightsError where the file does not fit.
     """
     config = model.config
     batch_norm = config.projection_type > 0 and config.projection_batch_norm
-    if config.standardize or batch_norm or config.discriminator_bias or config.memory_size:
+    others = config.standardize or config.discriminator_bias or config.memory_size
+    if others or batch_norm or config.alignment != "half-pixel" or config.score_top_k != 1:
         raise ConfigError(
-            "an official checkpoint needs standardize=False, projection_batch_norm=False, discriminator_bias=False "
-            "and memory_size=0"
+            "an official checkpoint needs standardize=False, projection_batch_norm=False, discriminator_bias=False, "
+            "memory_size=0, alignment='half-pixel' and score_top_k=1"
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""SimpleNet (Liu et al., CVPR 2023) as its authors wrote it, for training and as the reference of every export.
+"""SimpleNet (Liu et al., CVPR 2023), for training and as the reference of every export.
 
 In: frames uint8 `(B, H, W, 3)` BGR of the model's size. Out: scores `(B,)` and maps `(B, H, W)`, float32, larger = more
 anomalous. On disk: a folder with `model.json` and `model.safetensors`, backbone included.
@@ -96,18 +96,19 @@ class SimpleNet(nn.Module):
         self.pixel_std: Tensor
 
     def _patch_grids(self) -> list[Grid]:
-        """Where the patches of each layer lie in the model frame, by the configuration's `alignment`."""
-        size_hw = self.input_spec.size_hw
-        grids = []
-        for layer, shape in zip(self.config.layers, self.backbone.feature_shapes(size_hw), strict=True):
-            hw = self.patch_maker.grid_hw(shape[1:])
-            fields = self.backbone.fields[layer]
-            if self.config.alignment == "receptive-field" and fields.fit(shape[1:], size_hw):
-                cells = fields.every(self.config.patch_stride)
-                grids.append(Grid(hw, cells, cells))
-            else:
-                grids.append(Grid.spread_evenly(hw, size_hw))
-        return grids
+        """Where the patches of each layer lie in the model frame, by the configuration's `alignment`.
+
+        Receptive fields must be known of all layers: layers that are placed differently don't fit together.
+        """
+        size_hw, stride = self.input_spec.size_hw, self.config.patch_stride
+        shapes = [shape[1:] for shape in self.backbone.feature_shapes(size_hw)]
+        fields = [self.backbone.fields[layer] for layer in self.config.layers]
+        grids = [self.patch_maker.grid_hw(shape) for shape in shapes]
+        if self.config.alignment == "receptive-field" and all(
+            cells.fit(shape, size_hw) for cells, shape in zip(fields, shapes, strict=True)
+        ):
+            return [Grid(hw, cells.every(stride), cells.every(stride)) for hw, cells in zip(grids, fields, strict=True)]
+        return [Grid.spread_evenly(hw, size_hw) for hw in grids]
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Frames uint8 `(B, H, W, 3)` BGR as images float32 `(B, 3, H, W)` RGB, normalised."""
@@ -183,6 +184,8 @@ class SimpleNet(nn.Module):
         except (OSError, ValueError, KeyError, TypeError, ConfigError, SafetensorError) as error:
             raise WeightsError(f"{folder}: the trained model is damaged ({error}); train again") from error
         model = cls(config, input_spec, Backbone(config.backbone, config.layers))
+        if model.memory is not None:
+            model.memory.make_room(state)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:

@@ -61,6 +61,7 @@ def test_explain_names_each_layer(run: Run, run_folder: Path, tmp_path: Path) ->
     assert code == 0, err
     assert "layer2" in out
     assert "as written" in out
+    assert "of these, the memory" in out
 
 
 def test_version_and_help(run: Run) -> None:
@@ -206,3 +207,26 @@ def test_overlays_show_the_frame(run: Run, bundle_path: Path, parts: Path, tmp_p
     assert drawn.shape == (64, 64, 3)
     assert np.ptp(drawn) > 50
     assert json.loads((tmp_path / "v").read_text())["verdict"] in ("OK", "NG")
+
+
+@pytest.mark.parametrize("memory", [0, 7])
+def test_the_memory_is_as_large_as_was_asked_for(run: Run, parts: Path, tmp_path: Path, memory: int) -> None:
+    code, _, err = run(*TRAIN, "--data", parts, "--alpha", "0.3", "--memory", str(memory), "-o", tmp_path / "run")
+    assert code == 0, err
+    config = json.loads((tmp_path / "run" / "model.json").read_text())["model"]
+    assert config["memory_size"] == memory
+
+
+def test_the_papers_recipe_has_no_memory(run: Run, parts: Path, tmp_path: Path) -> None:
+    code, _, err = run(*TRAIN, "--data", parts, "--recipe", "paper", "--memory", "7", "-o", tmp_path / "run")
+    assert code == 2
+    assert "leave --memory out" in err
+
+
+def test_a_sweep_within_a_time_budget(run: Run, parts: Path, tmp_path: Path) -> None:
+    options = ("--seeds", "1", "--budget", "1s", "--alpha", "0.3")
+    code, _, err = run("sweep", *TRAIN[1:-2], *options, "--data", parts, "-o", tmp_path / "sweep")
+    assert code == 0, err
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "sweep").rglob("training.json"))
+    assert record["train"]["budget_s"] == 1
+    assert record["ended"] == "the time budget was over"

@@ -162,5 +162,5 @@ def test_costs_count_the_multiply_adds_of_the_convolutions() -> None:
 def test_the_memory_costs_a_product_with_every_patch() -> None:
     config = SimpleNetConfig("mobilenet_v2", ("features.6",), 32, 32, memory_size=50, memory_dim=8)
     model = random_model(config)  # features 32 x 8 x 12, the memory on every second
-    assert memory_cost(model).macs == 50 * 8 * 4 * 6
+    assert memory_cost(model).macs == 50 * 8 * 4 * 6 + 4 * 8 * 12  # and its resize
     assert memory_cost(random_model(SimpleNetConfig("mobilenet_v2", ("features.6",), 32, 32))).macs == 0
