@@ -57,7 +57,7 @@ BOUNDS = {
         rank_correlation=0.99,
         rounding=float(np.finfo(np.float16).eps),
     ),
-    "int8": Bounds(map_mean=0.004, flips=0.005, auroc_loss=0.002, rank_correlation=0.9, rounding=FP32_TOLERANCE),
+    "int8": Bounds(map_mean=0.003, flips=0.005, auroc_loss=0.002, rank_correlation=0.9, rounding=FP32_TOLERANCE),
 }
 
 
