@@ -35,6 +35,7 @@ from machine import RESULTS, machine
 from noise_variants import MarginFeedback, Noise, covariance_shaped, on_half_of_the_channels, on_some_channels
 from torch import Tensor
 
+from simplenet_edge.augment import AugmentConfig, augment
 from simplenet_edge.data import Dataset, batched, fingerprint, load_dataset, read_frames, read_sample_mask, split_good
 from simplenet_edge.features import FeatureCache, Moments
 from simplenet_edge.metrics import aupro, image_auroc, pixel_auroc, pixel_scores
@@ -50,6 +51,7 @@ from simplenet_edge.training_run import write_json
 BATCH = 16
 ALPHA = 0.01
 HALVES = 100
+AUGMENTED = "augmented"
 HELD_OUT_IMAGES = 30
 """Training images that a variant with feedback looks at and doesn't train on."""
 
@@ -67,6 +69,7 @@ class Variant:
     frozen_projection: bool = False
     memory: int | None = None
     memory_dim: int | None = None
+    augmented: bool = False
     noise: Noise | None = None
     feedback_target: float | None = None
 
@@ -85,6 +88,7 @@ VARIANTS = {
     "memory counts twice": Variant({"memory_weight": 2.0}),
     "memory counts 8 times": Variant({"memory_weight": 8.0}),
     "memory alone": Variant({"memory_weight": 1e4}),
+    "an augmented frame beside each": Variant(augmented=True),
     "noise 0.5": Variant({"noise_std": 0.5}),
     "noise 2": Variant({"noise_std": 2.0}),
     "mix_noise: 0.5 to 0.97 in 8 scales": Variant({"noise_std": 0.5, "mix_noise": 8}),
@@ -105,7 +109,7 @@ VARIANTS = {
     "the paper's noise on raw features": Variant({**BEFORE, "noise_std": 0.015}, standardize=False),
 }
 
-CONTENDERS = ("no memory", "memory of 8000", "memory of 96 components")
+CONTENDERS = ("no memory", "memory of 8000", "memory of 96 components", "an augmented frame beside each")
 """What the memory is worth, and what more of it would be: these get more seeds."""
 
 IMAGE_SCORES: dict[str, Callable[[SimpleNet, Tensor], Tensor]] = {
@@ -120,21 +124,28 @@ IMAGE_SCORES: dict[str, Callable[[SimpleNet, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Images:
-    """Embedding rows float16 `(images, patches, D)`: of good images, of each with each drawn defect, of test images."""
+    """Embedding rows float16 `(images, patches, D)`: of good images, of each of them changed, of test images.
+
+    Changed is drawn with a defect of a kind of `KINDS`, or augmented, under the name `AUGMENTED`.
+    """
 
     dataset: Dataset
     train: Rows
-    drawn: dict[str, Rows]
+    changed: dict[str, Rows]
     test: Rows
     masks: list[npt.NDArray[np.bool_] | None]
 
     @classmethod
-    def embedded(cls, model: SimpleNet, dataset: Dataset, work: Path, kinds: Iterable[str] = KINDS) -> Images:
-        """Embed with the backbone of `model`, or read what it left in `work`; `kinds` of drawn defects."""
+    def embedded(
+        cls, model: SimpleNet, dataset: Dataset, work: Path, kinds: Iterable[str] = (*KINDS, AUGMENTED)
+    ) -> Images:
+        """Embed with the backbone of `model`, or read what it left in `work`; `kinds` of changed images."""
         folder = work / images_key(model, dataset)
         masks = [read_sample_mask(sample, model.input_spec) for sample in dataset.test]
-        train, test = (_rows(model, dataset, name, folder) for name in ("train", "test"))
-        return cls(dataset, train, {kind: _rows(model, dataset, kind, folder) for kind in kinds}, test, masks)
+        train, augmented, test = (_rows(model, dataset, name, folder) for name in ("train", AUGMENTED, "test"))
+        return cls(
+            dataset, train, augmented, {kind: _rows(model, dataset, kind, folder) for kind in kinds}, test, masks
+        )
 
     def is_calibration(self, config: TrainConfig) -> npt.NDArray[np.bool_]:
         """Which of the good images are kept for calibration with that seed."""
@@ -202,13 +213,14 @@ def images_key(model: SimpleNet, dataset: Dataset) -> str:
 
 
 def _rows(model: SimpleNet, dataset: Dataset, name: str, folder: Path) -> Rows:
-    """Rows of the training or test images, or of the training images with one kind of drawn defect."""
+    """Rows of the training or test images, or of the training images drawn on or augmented."""
     path = folder / f"{name}.npy"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         samples = dataset.test if name == "test" else dataset.train
         rng = np.random.default_rng(list(KINDS).index(name) if name in KINDS else 0)
-        draw = KINDS.get(name, lambda rng, frame: frame)
+        draws = {**KINDS, AUGMENTED: lambda rng, frame: augment(frame, AugmentConfig(), rng)}
+        draw = draws.get(name, lambda rng, frame: frame)
         frames = (draw(rng, frame) for _, frame in read_frames(samples, model.input_spec, max_corrupt_share=0))
         shape = (len(samples), math.prod(model.grid_hw), model.config.target_embed_dim)
         rows = np.lib.format.open_memmap(folder / f".{name}.tmp", "w+", np.float16, shape)
@@ -229,12 +241,15 @@ def measured(
     config = dataclasses.replace(TrainConfig(seed=seed), **variant.config)
     calibration = images.is_calibration(config)
     started = time.perf_counter()
-    course, noise = trained(model, images.train[~calibration], config, variant)
+    rows = images.train[~calibration]
+    if variant.augmented:
+        rows = np.concatenate([rows, images.changed[AUGMENTED][~calibration]])
+    course, noise = trained(model, rows, config, variant)
     row: dict[str, Any] = {"training_s": time.perf_counter() - started, **course.last}
     if isinstance(noise, MarginFeedback):
         row["final_noise_std"] = noise.scale * config.noise_std
     good, test = grids(model, images.train[calibration]), grids(model, images.test)
-    drawn = {kind: grids(model, rows[calibration]) for kind, rows in images.drawn.items()}
+    drawn = {kind: grids(model, images.changed[kind][calibration]) for kind in KINDS}
     by_score = []
     for name, of in IMAGE_SCORES.items():
         scores = {kind: of(model, grid).numpy() for kind, grid in {"good": good, "test": test, **drawn}.items()}

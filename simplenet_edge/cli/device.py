@@ -149,6 +149,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         ("id", opened.id),
         ("created", manifest.created),
         ("backbone", f"{manifest.model.backbone}: {', '.join(manifest.model.layers)}"),
+        ("remembered patches", f"at most {manifest.model.memory_size}"),
         ("model frame", f"{manifest.input.height} x {manifest.input.width}, {manifest.input.resize}"),
         ("takes frames of", " x ".join(map(str, opened.frame_hw))),
     ]
