@@ -2,11 +2,12 @@
 
     python benchmarks/random_backbone.py --data DATASET --work FOLDER --paper-meta-epochs 4
 
-ResNet18 with random weights, drawn once. The default recipe with some seeds, which draw the split, the two small
-networks and the noise, beside the paper's recipe on raw features. The paper's learning rates are constant, so fewer
-meta-epochs than its 40 are the beginning of the full run; how many were run stands in the result, with the image AUROC
-after each. The last one is the figure. The best one is chosen on the test images, and stands under that label only.
-The paper's run takes hours on a CPU: broken off, it goes on from its last meta-epoch where `--work` is the same.
+ResNet18 with random weights, drawn once. The default recipe, with its memory and without, with some seeds, which draw
+the split, the two small networks and the noise, beside the paper's recipe on raw features. The paper's learning rates
+are constant, so fewer meta-epochs than its 40 are the beginning of the full run; how many were run stands in the
+result, with the image AUROC after each. The last one is the figure. The best one is chosen on the test images, and
+stands under that label only. The paper's run takes hours on a CPU: broken off, it goes on from its last meta-epoch
+where `--work` is the same.
 Written to `results/random_backbone.json`.
 """
 
@@ -30,6 +31,7 @@ from simplenet_edge.training import TrainConfig, paper_recipe
 from simplenet_edge.training_run import write_json
 
 BACKBONE = "resnet18"
+OURS = {"default": Variant(), "no memory": Variant(memory=0)}
 PAPER = Variant(standardize=False)
 
 
@@ -48,13 +50,14 @@ def main() -> None:
     about = {"machine": machine("torch", "torchvision", "numpy"), "threads": torch.get_num_threads()}
     result["backbone"] = {"name": BACKBONE, "weights": "random, seed 0", "layers": list(model.config.layers)}
     result["input"] = list(model.input_spec.size_hw)
-    for seed in range(options.seeds):
-        model = new_model(BACKBONE, None, Variant(), seed)
-        row = {"seed": seed, **run(model, images, TrainConfig(seed=seed), Variant())}
-        kept = result["default"]["runs"] if seed else []
-        result["default"] = {**about, "runs": [*kept, row]}
-        print(json.dumps(row), flush=True)
-        write_json(options.output, result)
+    for name, variant in OURS.items() if options.seeds else ():
+        result[name] = {**about, "runs": []}
+        for seed in range(options.seeds):
+            model = new_model(BACKBONE, None, variant, seed)
+            row = {"seed": seed, **run(model, images, TrainConfig(seed=seed), variant)}
+            result[name]["runs"].append(row)
+            print(name, json.dumps(row), flush=True)
+            write_json(options.output, result)
     if options.paper_meta_epochs:
         model = new_model(BACKBONE, None, PAPER, 0)
         config = dataclasses.replace(paper_recipe(TrainConfig(), model.grid_hw), meta_epochs=options.paper_meta_epochs)

@@ -142,10 +142,8 @@ class Images:
         """Embed with the backbone of `model`, or read what it left in `work`; `kinds` of changed images."""
         folder = work / images_key(model, dataset)
         masks = [read_sample_mask(sample, model.input_spec) for sample in dataset.test]
-        train, augmented, test = (_rows(model, dataset, name, folder) for name in ("train", AUGMENTED, "test"))
-        return cls(
-            dataset, train, augmented, {kind: _rows(model, dataset, kind, folder) for kind in kinds}, test, masks
-        )
+        train, test = (_rows(model, dataset, name, folder) for name in ("train", "test"))
+        return cls(dataset, train, {kind: _rows(model, dataset, kind, folder) for kind in kinds}, test, masks)
 
     def is_calibration(self, config: TrainConfig) -> npt.NDArray[np.bool_]:
         """Which of the good images are kept for calibration with that seed."""

@@ -85,7 +85,7 @@ NoiseOption = Annotated[float | None, typer.Option("--noise-std", help="Noise in
 MemoryOption = Annotated[
     int | None,
     typer.Option(
-        "--memory", help="Remembered good patches, 4000 when left out: more find more and cost time; 0: none."
+        "--memory", help="Good patches to remember, at most: more find more and cost time. Default: 4000; 0 for none."
     ),
 ]
 AugmentOption = Annotated[
