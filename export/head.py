@@ -31,7 +31,7 @@ LayerForm = Literal["full", "pooled", "embed"]
 
 
 class FoldedMemory(nn.Module):
-    """Coordinates `(B, d, h, w)` on the memory's grid -> scaled distances `(B, h', w')` on the patch grid.
+    """Coordinates in the memory `(B, d, h, w)` -> scaled distances `(B, h, w)`, both on the patch grid.
 
     `|c - p|^2 = |c|^2 - 2 c p + |p|^2`: one matrix product, laid out so that each patch's minimum is over neighbours in
     storage. ONNX Runtime takes twice as long over a 1x1 convolution and its minimum over channels.
@@ -45,12 +45,13 @@ class FoldedMemory(nn.Module):
         self.products: Tensor
         self.squares: Tensor
         self.floor = float(memory.distance_scale.double() * memory.floor.double()) ** 2
+        self.stride = memory.stride
         self.grid_hw = memory.grid.hw
         self.resize = grid_resize(memory.grid, grid, dtype)
 
     def forward(self, coordinates: Tensor) -> Tensor:
         """The distance of each patch."""
-        rows = coordinates.flatten(2).transpose(1, 2)
+        rows = coordinates[:, :, :: self.stride, :: self.stride].flatten(2).transpose(1, 2)
         nearest = (rows @ self.products + self.squares).amin(dim=2) + (rows * rows).sum(dim=2)
         distances: Tensor = self.resize(nearest.clamp(min=self.floor).sqrt().reshape(-1, 1, *self.grid_hw))
         return distances[:, 0]
@@ -95,7 +96,6 @@ class FoldedHead(nn.Module):
         self.hidden = len(first.affine.bias)
         self.memory: FoldedMemory | None = None
         if model.memory is not None:
-            self.stride = model.memory.stride
             self.memory = FoldedMemory(model.memory, model.grids[0], dtype)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -111,7 +111,7 @@ class FoldedHead(nn.Module):
         scores: Tensor = self.tail(hidden[:, : self.hidden])[:, 0]
         if self.memory is None:
             return scores
-        distances: Tensor = self.memory(hidden[:, self.hidden :, :: self.stride, :: self.stride])
+        distances: Tensor = self.memory(hidden[:, self.hidden :])
         return scores + distances
 
 

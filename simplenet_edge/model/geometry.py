@@ -90,7 +90,7 @@ def _behind(inputs: Iterable[Cells | None], modules: Iterable[nn.Module]) -> Cel
     """The cells behind one node: its inputs, then the windows of its modules one after the other."""
     known = [cells for cells in inputs if cells is not None]
     modules = list(modules)
-    if not known or any(isinstance(module, nn.AdaptiveAvgPool2d) for module in modules[:1]):
+    if not known or (modules and isinstance(modules[0], nn.AdaptiveAvgPool2d)):
         return None
     first, stride = float(np.mean([cells.first for cells in known])), max(cells.stride for cells in known)
     for module in modules:

@@ -18,7 +18,7 @@ from simplenet_edge.runtime.verify import FP32_TOLERANCE, verify
 from simplenet_edge.training_run import TrainingRun
 
 # Twenty labelled parts, seen by a random backbone: one image is more than a whole bound, and AUROC is near chance.
-WIDE = gate.Bounds(map_mean=1.0, flips=0.2, auroc_loss=0.25, rank_correlation=0.5, rounding=1e-3)
+WIDE = gate.Bounds(map_mean=1.0, flips=0.2, auroc_loss=0.15, rank_correlation=0.5, rounding=1e-3)
 
 
 def patch_bounds(patch: pytest.MonkeyPatch, bounds: dict[str, gate.Bounds]) -> None:
@@ -87,7 +87,7 @@ def test_a_precision_that_fails_names_its_figures_and_writes_nothing(
 def test_layers_go_back_to_float_until_the_maps_agree(
     bundle: Bundle, run_folder: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bound = 0.9 * bundle.record("int8").parity["map_difference"]  # what it came to with every layer in INT8
+    bound = 0.8 * bundle.record("int8").parity["map_difference"]  # what it came to with every layer in INT8
     patch_bounds(monkeypatch, {"int8": dataclasses.replace(WIDE, map_mean=bound)})
     told: list[str] = []
     run = TrainingRun.load(run_folder)
