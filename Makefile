@@ -21,11 +21,11 @@ lint: $(READY)  ## style, types, import rules
 clean:
 	rm -rf $(VENV) demo-output build dist *.egg-info
 
-$(READY): pyproject.toml setup/opencv.sh setup/test_servers.sh
+$(READY): pyproject.toml scripts/opencv.sh scripts/test_servers.sh
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	sh setup/opencv.sh $(BIN)/python
-	sh setup/test_servers.sh
+	sh scripts/opencv.sh $(BIN)/python
+	sh scripts/test_servers.sh
 	touch $@

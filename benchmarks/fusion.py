@@ -22,9 +22,9 @@ from machine import interleaved_ms, machine, summary, write_result
 from torch import Tensor, nn
 
 from simplenet_edge.export.cost import as_written_cost, choose_forms, form_costs, memory_cost
-from simplenet_edge.export.graph import DeployedSimpleNet
-from simplenet_edge.export.head import LayerForm
-from simplenet_edge.export.onnx_graph import to_onnx
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
+from simplenet_edge.export.folded_head import LayerForm
+from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
 

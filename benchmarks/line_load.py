@@ -34,9 +34,9 @@ from simplenet_edge.engines import open_engine
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.line.line import Line, LineConfig
 from simplenet_edge.runtime.sinks import FrameResult, Sink
 from simplenet_edge.runtime.sources import open_source
-from simplenet_edge.runtime.stream import Line, LineConfig
 from simplenet_edge.spec import Frames, Prediction
 
 LIMIT = 0.7

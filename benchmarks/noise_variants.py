@@ -1,6 +1,6 @@
 """Pseudo-anomalies that were tried in place of the product's plain Gaussian; all work on projected rows `(N, D)`.
 
-Each takes the place of `simplenet_edge.adversarial.add_noise` and is called as it is: features, noise, generator.
+Each takes the place of `simplenet_edge.training.step.add_noise` and is called as it is: features, noise, generator.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from simplenet_edge.adversarial import NoiseConfig, add_noise
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.training.step import NoiseConfig, add_noise
 
 __all__ = ["MarginFeedback", "Noise", "covariance_shaped", "on_half_of_the_channels", "on_some_channels"]
 

@@ -39,14 +39,15 @@ from machine import RESULTS, interleaved_ms, machine, summary, write_result
 from peers_figures import BARE, OURS, WRITTEN, draw, join, table
 
 from simplenet_edge.bundle import Bundle
-from simplenet_edge.data import Dataset, load_dataset, read_frames, split_good
+from simplenet_edge.data.layouts import Dataset, load_dataset
+from simplenet_edge.data.reading import read_frames, split_good
 from simplenet_edge.engines import open_engine
+from simplenet_edge.imaging.preprocess import preprocess, read_image
 from simplenet_edge.model.backbone import Backbone, load_weights_file
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.preprocess import preprocess, read_image
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.spec import Frames
-from simplenet_edge.training import TrainConfig
+from simplenet_edge.training.config import TrainConfig
 
 MEMORIES = (6235, 935)
 """Patches in PatchCore's memory: 1 % and 0.15 % of the training images'."""
@@ -72,8 +73,8 @@ def written_calls(model: SimpleNet) -> dict[str, Call]:
     from fusion import BareBackbone, onnxruntime_call, openvino_call
 
     from simplenet_edge.export.cost import choose_forms
-    from simplenet_edge.export.graph import DeployedSimpleNet
-    from simplenet_edge.export.onnx_graph import to_onnx
+    from simplenet_edge.export.deployed_model import DeployedSimpleNet
+    from simplenet_edge.export.to_onnx import to_onnx
 
     spec = model.input_spec
     bare = BareBackbone(DeployedSimpleNet(model, choose_forms(model)), spec.size_hw)

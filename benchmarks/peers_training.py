@@ -1,7 +1,7 @@
 """Train anomalib's PatchCore and SuperSimpleNet beside SimpleNet Edge: same images, resolution, backbone and figures.
 
 Anomalib's own model code runs (`anomalib.models.image.*.torch_model`), driven by plain loops that do what its Lightning
-modules do; the figures are `simplenet_edge.evaluation`'s for all. It has its own environment:
+modules do; the figures are `simplenet_edge.evaluation.evaluator`'s for all. It has its own environment:
 
     python -m venv anomalib-env && anomalib-env/bin/pip install anomalib==2.7.0 -e '.[train]'
     OMP_NUM_THREADS=2 anomalib-env/bin/python benchmarks/peers_training.py --data magnetic_tile \\
@@ -29,15 +29,17 @@ from anomalib.models.image.supersimplenet.loss import SSNLoss
 from anomalib.models.image.supersimplenet.torch_model import SupersimplenetModel
 from torch import nn
 
-from simplenet_edge.data import Dataset, Split, load_dataset, read_frames, split_good
-from simplenet_edge.evaluation import evaluate
+from simplenet_edge.data.layouts import Dataset, load_dataset
+from simplenet_edge.data.reading import Split, read_frames, split_good
+from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.runtime.machine import cpu_model, installed_version
 from simplenet_edge.spec import Frames, Prediction, Predictor
+from simplenet_edge.system import cpu_model, installed_version
 from simplenet_edge.threshold import conformal_threshold
-from simplenet_edge.training import TrainConfig, train
-from simplenet_edge.training_run import write_json
+from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.run import write_json
+from simplenet_edge.training.trainer import train
 
 BACKBONE = "mobilenet_v2"
 ALPHA = 0.01

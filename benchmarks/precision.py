@@ -18,10 +18,10 @@ from fusion import onnxruntime_call, openvino_call
 from machine import interleaved_ms, machine, summary, write_result
 
 from simplenet_edge.export.cost import choose_forms
-from simplenet_edge.export.graph import DeployedSimpleNet
-from simplenet_edge.export.half import to_half
-from simplenet_edge.export.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
-from simplenet_edge.export.onnx_graph import to_onnx
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
+from simplenet_edge.export.precision.fp16 import to_half
+from simplenet_edge.export.precision.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
+from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.build import build_simplenet
 
 MODELS = {"wide_resnet50_2": 288, "mobilenet_v2": 256}

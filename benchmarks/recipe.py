@@ -35,18 +35,19 @@ from machine import RESULTS, machine
 from noise_variants import MarginFeedback, Noise, covariance_shaped, on_half_of_the_channels, on_some_channels
 from torch import Tensor
 
-from simplenet_edge.augment import AugmentConfig, augment
-from simplenet_edge.data import Dataset, batched, fingerprint, load_dataset, read_frames, read_sample_mask, split_good
-from simplenet_edge.features import FeatureCache, Moments
-from simplenet_edge.metrics import aupro, image_auroc, pixel_auroc, pixel_scores
+from simplenet_edge.data.augment import AugmentConfig, augment
+from simplenet_edge.data.layouts import Dataset, load_dataset
+from simplenet_edge.data.reading import batched, fingerprint, read_frames, read_sample_mask, split_good
+from simplenet_edge.evaluation.metrics import aupro, image_auroc, pixel_auroc, pixel_scores
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import to_dict
 from simplenet_edge.threshold import conformal_threshold
-from simplenet_edge.training import AfterMetaEpoch, TrainConfig
-from simplenet_edge.training_loop import Course, train_networks
-from simplenet_edge.training_run import write_json
+from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.features import FeatureCache, Moments
+from simplenet_edge.training.loop import AfterMetaEpoch, Course, train_networks
+from simplenet_edge.training.run import write_json
 
 BATCH = 16
 ALPHA = 0.01
@@ -274,7 +275,7 @@ def trained(
         held_out, rows = rows[:HELD_OUT_IMAGES].reshape(-1, rows.shape[2]), rows[HELD_OUT_IMAGES:]
         some = held_out[np.random.default_rng(config.seed).permutation(len(held_out))[:2048]]
         noise = MarginFeedback(model, torch.from_numpy(some.astype(np.float32)), config.margin, variant.feedback_target)
-    replaced = mock.patch("simplenet_edge.adversarial.add_noise", noise) if noise else nullcontext()
+    replaced = mock.patch("simplenet_edge.training.step.add_noise", noise) if noise else nullcontext()
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder, replaced:
         torch.manual_seed(config.seed)
         course = train_networks(

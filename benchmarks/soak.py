@@ -26,12 +26,12 @@ from simplenet_edge.engines import open_engine
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.machine import resident_bytes
+from simplenet_edge.runtime.drift.drift_monitor import WatchConfig
+from simplenet_edge.runtime.line.line import LineConfig, run
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sinks import FrameResult, JsonlSink, Sink
 from simplenet_edge.runtime.sources import Source, open_source
-from simplenet_edge.runtime.stream import LineConfig, run
-from simplenet_edge.runtime.watch import WatchConfig
+from simplenet_edge.system import resident_bytes
 
 
 class ResidentSize(Sink):

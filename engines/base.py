@@ -85,7 +85,7 @@ class Engine(ABC):
         if frames.ndim != 4 or frames.shape[0] < 1 or frames.shape[1:] != expected:
             raise EngineInputError(
                 f"expected frames of shape (B, {', '.join(map(str, expected))}) with B of at least 1, found "
-                f"{frames.shape}; use simplenet_edge.preprocess"
+                f"{frames.shape}; use simplenet_edge.imaging.preprocess"
             )
 
     def __enter__(self: _EngineT) -> _EngineT:

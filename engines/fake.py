@@ -15,7 +15,7 @@ import numpy as np
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import ConfigError, EngineError
-from simplenet_edge.preprocess import preprocess
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["FakeEngine"]

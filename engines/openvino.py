@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from simplenet_edge.bundle import Bundle
+from simplenet_edge.contract import FRAMES, MAP, SCORE, check_contract, one_line
 from simplenet_edge.engines.base import Engine
-from simplenet_edge.engines.contract import FRAMES, MAP, SCORE, check_contract, one_line
 from simplenet_edge.errors import ConfigError, EngineError, EngineUnavailable
 from simplenet_edge.spec import Frames, Prediction
 

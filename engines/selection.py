@@ -10,12 +10,12 @@ from functools import partial
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.engines.cuda_driver import driver_problem
-from simplenet_edge.engines.cuda_memory import has_adapter
 from simplenet_edge.engines.fake import FakeEngine
+from simplenet_edge.engines.onnxruntime import CUDA_PROVIDER, OnnxRuntimeCudaEngine, OnnxRuntimeEngine
 from simplenet_edge.engines.openvino import OpenVinoEngine
-from simplenet_edge.engines.ort import CUDA_PROVIDER, OnnxRuntimeCudaEngine, OnnxRuntimeEngine
-from simplenet_edge.engines.tensorrt import TensorRTEngine, TensorRTRtxEngine
-from simplenet_edge.engines.tensorrt_library import Flavour, is_installed
+from simplenet_edge.engines.tensorrt.cuda_memory import has_adapter
+from simplenet_edge.engines.tensorrt.engine import TensorRTEngine, TensorRTRtxEngine
+from simplenet_edge.engines.tensorrt.library import Flavour, is_installed
 from simplenet_edge.errors import ConfigError, EngineUnavailable
 
 __all__ = ["Choice", "choose_engine", "choose_tensorrt", "engine_names", "engine_problem", "open_engine"]

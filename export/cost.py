@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simplenet_edge.export.fold import embedding_matrices, first_affine, group_count
-from simplenet_edge.export.head import LayerForm
+from simplenet_edge.export.folded_head import LayerForm
 from simplenet_edge.model.geometry import Grid, operator_mode
 from simplenet_edge.model.simplenet import SimpleNet
 

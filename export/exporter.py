@@ -13,20 +13,20 @@ import onnx
 import onnxruntime
 
 from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, write_bundle
-from simplenet_edge.data import Dataset
+from simplenet_edge.data.layouts import Dataset
+from simplenet_edge.engines.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.errors import BundleError, ConfigError
-from simplenet_edge.export.calibration import calibration_images
 from simplenet_edge.export.cost import choose_forms
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.frame_resize import with_frame_resize
-from simplenet_edge.export.graph import DeployedSimpleNet
-from simplenet_edge.export.graph_predictor import GraphPredictor
-from simplenet_edge.export.onnx_graph import OPSET, to_onnx
 from simplenet_edge.export.parity import compare, prove_parity, random_frames, run_graph
-from simplenet_edge.export.precision import PRECISIONS, PrecisionExport
-from simplenet_edge.preprocess import preprocess
-from simplenet_edge.runtime.verify import FP32_TOLERANCE, map_scale
+from simplenet_edge.export.precision.calibration import calibration_images
+from simplenet_edge.export.precision.graph_predictor import GraphPredictor
+from simplenet_edge.export.precision.search import PRECISIONS, PrecisionExport
+from simplenet_edge.export.to_onnx import OPSET, to_onnx
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, InputSpec, Prediction
-from simplenet_edge.training_run import TrainingRun
+from simplenet_edge.training.run import TrainingRun
 
 __all__ = ["export_bundle"]
 

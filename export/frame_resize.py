@@ -1,4 +1,4 @@
-"""Whole camera frames into the graph: the resize of `simplenet_edge.preprocess` as the first nodes of an ONNX graph.
+"""Whole camera frames into the graph: `imaging.preprocess`'s resize as the first nodes of an ONNX graph.
 
 Before: `frames` uint8 `(B, H, W, 3)`. After: `frames` uint8 `(B, H0, W0, 3)`, one camera size, everything else as it
 was, whatever the precision. For a GPU engine, which then needs no CPU resize; on a CPU OpenCV's own is faster.
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from simplenet_edge.preprocess import resize_matrices
+from simplenet_edge.imaging.preprocess import resize_matrices
 from simplenet_edge.spec import InputSpec
 
 __all__ = ["with_frame_resize"]

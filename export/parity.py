@@ -1,6 +1,6 @@
 """The proof of an export: the model as written, the folded module and the ONNX graph, on the same frames.
 
-Differences are relative to the range of the reference maps, as `simplenet_edge.runtime.verify` has it on the device.
+Differences are relative to the range of the reference maps, as `simplenet_edge.engines.verify` has it on the device.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 import torch
 
+from simplenet_edge.engines.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.errors import ParityError
-from simplenet_edge.export.graph import DeployedSimpleNet
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.runtime.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["Comparison", "compare", "prove_parity", "random_frames", "run_graph"]

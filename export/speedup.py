@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import onnxruntime
 
-from simplenet_edge.export.onnx_graph import to_onnx
 from simplenet_edge.export.parity import random_frames
+from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["SpeedUp", "measure_speedup"]

@@ -55,7 +55,7 @@ def run_folder(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle_path(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of that run; tests must not change it."""
     from simplenet_edge.export.exporter import export_bundle
-    from simplenet_edge.training_run import TrainingRun
+    from simplenet_edge.training.run import TrainingRun
 
     path = tmp_path_factory.mktemp("bundles") / "parts.bundle"
     export_bundle(TrainingRun.load(run_folder), path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simplenet_edge.data import load_dataset
-from simplenet_edge.demo_parts import write_demo_dataset
+from simplenet_edge.data.layouts import load_dataset
 from simplenet_edge.model.build import build_simplenet
-from simplenet_edge.training import TrainConfig, train
-from simplenet_edge.training_run import TrainingRun
+from simplenet_edge.synthetic.flange import write_demo_dataset
+from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.run import TrainingRun
+from simplenet_edge.training.trainer import train
 
 SIZE = 64
 

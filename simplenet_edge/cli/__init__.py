@@ -12,7 +12,10 @@ import sys
 import typer
 
 from simplenet_edge import __version__
-from simplenet_edge.cli import benchmarking, device, line, protocol, workstation
+from simplenet_edge.cli import benchmark as benchmarking
+from simplenet_edge.cli import device, workstation
+from simplenet_edge.cli import run as line
+from simplenet_edge.cli import sweep as protocol
 from simplenet_edge.errors import SimpleNetEdgeError
 
 __all__ = ["app", "main"]

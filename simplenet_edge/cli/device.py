@@ -21,7 +21,7 @@ from simplenet_edge.cli.options import (
 from simplenet_edge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from simplenet_edge.engines.builder import BatchProfile
+    from simplenet_edge.engines.tensorrt.builder import BatchProfile
 
 __all__ = ["COMMANDS"]
 
@@ -50,11 +50,11 @@ def build(
 ) -> None:
     """Compile a TensorRT engine and replay the golden frames on it; with --target only compile."""
     from simplenet_edge.bundle import Bundle
-    from simplenet_edge.engines.builder import BatchProfile, BuildConfig, parse_target
-    from simplenet_edge.engines.plan import PlanStore
-    from simplenet_edge.engines.provision import build_for_targets
     from simplenet_edge.engines.selection import choose_tensorrt
-    from simplenet_edge.runtime.verify import verify as replay
+    from simplenet_edge.engines.tensorrt.builder import BatchProfile, BuildConfig, parse_target
+    from simplenet_edge.engines.tensorrt.plan_store import PlanStore
+    from simplenet_edge.engines.tensorrt.provision import build_for_targets
+    from simplenet_edge.engines.verify import verify as replay
 
     if target is not None and engine not in ("auto", "tensorrt_rtx"):
         raise ConfigError(f"--target builds for tensorrt_rtx, not for {engine}; leave --engine or --target out")
@@ -93,7 +93,7 @@ def build(
 
 def _batch_profile(opt_batch: int | None, max_batch: int | None) -> BatchProfile | None:
     """None where no profile was asked for: a stored plan of any will do."""
-    from simplenet_edge.engines.builder import BatchProfile
+    from simplenet_edge.engines.tensorrt.builder import BatchProfile
 
     if opt_batch is None and max_batch is None:
         return None
@@ -111,7 +111,7 @@ def verify(
     """Replay the golden frames and compare: does this device compute what the workstation did?"""
     from simplenet_edge.bundle import Bundle
     from simplenet_edge.engines.selection import open_engine
-    from simplenet_edge.runtime.verify import verify as replay
+    from simplenet_edge.engines.verify import verify as replay
 
     with open_engine(Bundle(bundle), engine, precision, threads) as opened:
         result = replay(opened)
@@ -171,7 +171,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine has, what is missing and how to get it."""
-    from simplenet_edge.runtime.doctor import diagnose
+    from simplenet_edge.doctor import diagnose
 
     checks = diagnose()
     if as_json:

@@ -10,7 +10,7 @@ import typer
 from simplenet_edge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from simplenet_edge.data import Dataset
+    from simplenet_edge.data.layouts import Dataset
 
 __all__ = ["dataset_from", "parse_camera", "parse_ints", "parse_layers", "parse_seconds", "parse_size"]
 
@@ -66,7 +66,7 @@ def dataset_from(
     category: str | None,
 ) -> Dataset:
     """The dataset that the options name. Raises ConfigError or DataError."""
-    from simplenet_edge.data import load_dataset
+    from simplenet_edge.data.layouts import load_dataset
 
     if data is None and good is None and csv is None:
         raise ConfigError("no images were named; pass --data FOLDER, --good FOLDER or --csv FILE")

@@ -23,7 +23,7 @@ from simplenet_edge.cli.options import (
     dataset_from,
     parse_camera,
 )
-from simplenet_edge.cli.recipes import (
+from simplenet_edge.cli.training_options import (
     AlphaOption,
     AugmentOption,
     BackboneOption,
@@ -46,7 +46,7 @@ from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.defaults import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
-    from simplenet_edge.evaluation_results import Evaluation
+    from simplenet_edge.evaluation.results import Evaluation
     from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["COMMANDS"]
@@ -80,7 +80,7 @@ def train(
 ) -> None:
     """Train on images of good parts."""
     from simplenet_edge.threshold import guarantee_warning
-    from simplenet_edge.training import train as run_training
+    from simplenet_edge.training.trainer import train as run_training
 
     dataset = dataset_from(data, good, None, None, csv, category)
     network, config = prepared(
@@ -145,7 +145,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on labelled images and write an HTML report. Test images never move the threshold."""
-    from simplenet_edge.assessment import assess
+    from simplenet_edge.workflows.evaluate_artifact import assess
 
     dataset = dataset_from(data, good, defect, masks, csv, category)
     with progress_bars() as bars:
@@ -228,9 +228,9 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Fold a trained model into one ONNX graph, prove it equal, and write the bundle; FP16 and INT8 beside it."""
-    from simplenet_edge.data import load_dataset
+    from simplenet_edge.data.layouts import load_dataset
     from simplenet_edge.export.exporter import export_bundle
-    from simplenet_edge.training_run import TrainingRun
+    from simplenet_edge.training.run import TrainingRun
 
     trained = TrainingRun.load(run)
     path = output or run.resolve().with_name(f"{run.resolve().name}.bundle")
@@ -270,7 +270,7 @@ def export(
 
 def print_precisions(records: dict[str, dict[str, Any]]) -> None:
     """Each precision beside FP32, as the gate measured it."""
-    from simplenet_edge.export.gate import GateResult
+    from simplenet_edge.export.precision.acceptance import GateResult
 
     for precision, record in records.items():
         print_table(f"{precision} beside fp32", ("", "fp32", precision), GateResult(**record["gate"]).rows())
@@ -316,7 +316,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Make part images, train, evaluate, export, verify, benchmark and stream them: the whole product in minutes."""
-    from simplenet_edge.demo import run_demo
+    from simplenet_edge.workflows.demo import run_demo
 
     with progress_bars() as bars:
         result: dict[str, Any] = run_demo(output, weights, overwrite=overwrite, progress=bars.report, tell=note)

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from simplenet_edge.atomic import write_bytes_atomic
 from simplenet_edge.errors import ConfigError, WeightsError
+from simplenet_edge.files import write_bytes_atomic
 from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.memory import PatchMemory
@@ -59,7 +59,7 @@ class Standardizer(nn.Module):
 class SimpleNet(nn.Module):
     """The whole model: normalise, backbone, patches, embedding, standardise, project, discriminate, remember, map.
 
-    `train()` and `eval()` are PyTorch's own; the training loop is `simplenet_edge.training.train`.
+    `train()` and `eval()` are PyTorch's own; the training loop is `simplenet_edge.training.trainer.train`.
     """
 
     def __init__(self, config: SimpleNetConfig, input_spec: InputSpec, backbone: Backbone) -> None:

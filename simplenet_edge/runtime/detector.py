@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import DataError, EngineInputError
-from simplenet_edge.preprocess import preprocess
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, InputSpec
 
 __all__ = ["Detector", "StageTimes", "Verdict"]
@@ -147,6 +147,6 @@ class Detector:
 def _check(image: Frames) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise EngineInputError(f"expected an image uint8 (H, W, 3) BGR, found {found}; use simplenet_edge.preprocess")
+        raise EngineInputError(f"expected an image uint8 (H, W, 3) BGR, found {found}; decode it first")
     if image.size == 0:
         raise EngineInputError(f"the image of shape {image.shape} has no pixels")

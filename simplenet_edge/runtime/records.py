@@ -22,7 +22,7 @@ VerdictName = Literal["OK", "NG", "INVALID"]
 
 Cause = Literal["source", "engine", "deadline", "watch"]
 """Why a frame is INVALID: the camera or file gave no image, the engine failed, the verdict came too late, or the
-watch (`simplenet_edge.runtime.watch`) says that frames like this one can't be trusted."""
+watch (`simplenet_edge.runtime.drift.drift_monitor`) says that frames like this one can't be trusted."""
 
 
 @dataclass(frozen=True)

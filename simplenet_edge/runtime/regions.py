@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from simplenet_edge.preprocess import image_transform
+from simplenet_edge.imaging.preprocess import image_transform
 from simplenet_edge.spec import InputSpec
 
 __all__ = ["Region", "find_regions", "total_area"]

@@ -17,7 +17,7 @@ from simplenet_edge.engines import selection
 from simplenet_edge.engines.cuda_driver import driver_problem
 from tests.bundles import tiny_graph, write_tiny_bundle
 from tests.cli.conftest import Run
-from tests.engines.simulated_gpu import install_simulation
+from tests.engines.tensorrt.simulated_gpu import install_simulation
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import Engine, engine_names, engine_problem, open_engine
 from tests.bundles import write_tiny_bundle
-from tests.engines.simulated_gpu import HostMemory, install_simulation
+from tests.engines.tensorrt.simulated_gpu import HostMemory, install_simulation
 
 Simulate = Callable[..., list[HostMemory]]
 

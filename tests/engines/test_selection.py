@@ -11,10 +11,10 @@ import pytest
 from simplenet_edge.bundle import Bundle, write_bundle
 from simplenet_edge.engines import choose_engine, engine_problem, open_engine, selection
 from simplenet_edge.engines.fake import FakeEngine
+from simplenet_edge.engines.onnxruntime import OnnxRuntimeEngine
 from simplenet_edge.engines.openvino import OpenVinoEngine
-from simplenet_edge.engines.ort import OnnxRuntimeEngine
 from simplenet_edge.engines.selection import choose_tensorrt
-from simplenet_edge.engines.tensorrt import TensorRTEngine, TensorRTRtxEngine
+from simplenet_edge.engines.tensorrt.engine import TensorRTEngine, TensorRTRtxEngine
 from simplenet_edge.errors import BundleError, ConfigError, EngineUnavailable
 from tests.bundles import tiny_files, tiny_manifest, tiny_record
 

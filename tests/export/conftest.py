@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from simplenet_edge.export.cost import choose_forms
-from simplenet_edge.export.graph import DeployedSimpleNet
-from simplenet_edge.export.graph_predictor import GraphPredictor
-from simplenet_edge.export.onnx_graph import to_onnx
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
+from simplenet_edge.export.precision.graph_predictor import GraphPredictor
+from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, SimpleNetConfig
 from tests.models import random_model

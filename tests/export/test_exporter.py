@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from simplenet_edge.bundle import Bundle
-from simplenet_edge.data import load_dataset, read_frames
+from simplenet_edge.data.layouts import load_dataset
+from simplenet_edge.data.reading import read_frames
 from simplenet_edge.engines.selection import open_engine
+from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import BundleError, ParityError
 from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.verify import verify
-from simplenet_edge.training_run import TrainingRun
+from simplenet_edge.training.run import TrainingRun
 
 
 def test_the_bundle_gives_the_numbers_of_the_trained_model(run_folder: Path, bundle_path: Path, parts: Path) -> None:

@@ -17,7 +17,7 @@ from simplenet_edge.export.fold import (
     memory_coordinates,
     pooling_matrix,
 )
-from simplenet_edge.export.head import FoldedHead, LayerForm, grouped_weight
+from simplenet_edge.export.folded_head import FoldedHead, LayerForm, grouped_weight
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import SimpleNetConfig
 from tests.models import random_model

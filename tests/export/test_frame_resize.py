@@ -1,4 +1,4 @@
-"""The resize inside the graph against the one on the CPU, `simplenet_edge.preprocess`."""
+"""The resize inside the graph against the one on the CPU, `simplenet_edge.imaging.preprocess`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from simplenet_edge.export.cost import choose_forms
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.frame_resize import with_frame_resize
-from simplenet_edge.export.graph import DeployedSimpleNet
-from simplenet_edge.export.onnx_graph import to_onnx
-from simplenet_edge.preprocess import preprocess
+from simplenet_edge.export.to_onnx import to_onnx
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, InputSpec, SimpleNetConfig
 from tests.models import random_model
 

@@ -6,9 +6,9 @@ import torch
 
 from simplenet_edge.errors import ParityError
 from simplenet_edge.export.cost import choose_forms
-from simplenet_edge.export.graph import DeployedSimpleNet
-from simplenet_edge.export.onnx_graph import to_onnx
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.parity import compare, prove_parity, random_frames
+from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.spec import Prediction, SimpleNetConfig
 from tests.models import random_model
 

@@ -7,9 +7,9 @@ from typing import Any
 import onnx
 import pytest
 
-from simplenet_edge.export.centring import centre_activations
-from simplenet_edge.export.half import to_half
-from simplenet_edge.export.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
+from simplenet_edge.export.precision.activation_shift import centre_activations
+from simplenet_edge.export.precision.fp16 import to_half
+from simplenet_edge.export.precision.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
 from simplenet_edge.spec import SimpleNetConfig
 from tests.export.conftest import SIZE_HW, graph_of, smooth_frames
 from tests.models import random_model

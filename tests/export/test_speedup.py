@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from simplenet_edge.export.cost import choose_forms
-from simplenet_edge.export.graph import DeployedSimpleNet
-from simplenet_edge.export.onnx_graph import to_onnx
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.speedup import measure_speedup
+from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.spec import SimpleNetConfig
 from tests.models import random_model
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.features import FeatureCache
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.memory import PatchMemory
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.remember import balance, farthest_points, remember
 from simplenet_edge.spec import SimpleNetConfig
-from simplenet_edge.training_loop import set_statistics
+from simplenet_edge.training.coreset import balance, farthest_points, remember
+from simplenet_edge.training.features import FeatureCache
+from simplenet_edge.training.loop import set_statistics
 from tests.models import random_model
 
 CONFIG = SimpleNetConfig("resnet18", ("layer2", "layer3"), 64, 64, memory_size=30, memory_dim=16)

@@ -10,11 +10,11 @@ import pytest
 
 from simplenet_edge.bundle import Bundle, golden_files, write_bundle
 from simplenet_edge.engines.selection import open_engine
+from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import EngineInputError
 from simplenet_edge.export.frame_resize import with_frame_resize
-from simplenet_edge.preprocess import preprocess
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.verify import verify
 from tests.bundles import HEIGHT, WIDTH, even_frames, predict, tiny_graph, tiny_manifest, with_spot
 
 CAMERA_HW = (3 * HEIGHT, 2 * WIDTH)

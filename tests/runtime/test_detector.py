@@ -10,7 +10,7 @@ import pytest
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import open_engine
 from simplenet_edge.errors import EngineError, EngineInputError
-from simplenet_edge.preprocess import preprocess
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint
 from tests.bundles import HEIGHT, THRESHOLD, WIDTH, even_frames, with_spot, write_tiny_bundle

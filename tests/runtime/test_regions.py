@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplenet_edge.preprocess import image_transform, preprocess
+from simplenet_edge.imaging.preprocess import image_transform, preprocess
 from simplenet_edge.runtime.regions import find_regions, total_area
 from simplenet_edge.spec import InputSpec
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.errors import DataError
-from simplenet_edge.overlay import overlay
-from simplenet_edge.preprocess import image_transform
+from simplenet_edge.imaging.overlay import overlay
+from simplenet_edge.imaging.preprocess import image_transform
 from simplenet_edge.runtime.detector import Verdict
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.spec import Frames

@@ -10,10 +10,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from simplenet_edge.atomic import write_bytes_atomic
 from simplenet_edge.errors import ConfigError, SinkError
-from simplenet_edge.overlay import overlay
-from simplenet_edge.preprocess import image_transform
+from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.imaging.overlay import overlay
+from simplenet_edge.imaging.preprocess import image_transform
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks.base import Sink
 from simplenet_edge.spec import Frames

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from simplenet_edge.atomic import write_bytes_atomic
 from simplenet_edge.errors import ConfigError, SinkError
+from simplenet_edge.files import write_bytes_atomic
 
 __all__ = ["Spool"]
 

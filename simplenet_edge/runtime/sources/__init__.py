@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from simplenet_edge.errors import ConfigError, SourceError
-from simplenet_edge.preprocess import IMAGE_SUFFIXES
+from simplenet_edge.imaging.preprocess import IMAGE_SUFFIXES
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, View
@@ -16,6 +16,7 @@ from simplenet_edge.runtime.sources.cameras import Camera, NetworkCamera, Pipeli
 from simplenet_edge.runtime.sources.capture import without_password
 from simplenet_edge.runtime.sources.device import LiveSettings
 from simplenet_edge.runtime.sources.files import ImageFiles, VideoFile
+from simplenet_edge.runtime.sources.folder_watch import WatchedFolder
 from simplenet_edge.runtime.sources.http import PushedImages
 from simplenet_edge.runtime.sources.live import LiveSource
 from simplenet_edge.runtime.sources.options import (
@@ -30,7 +31,6 @@ from simplenet_edge.runtime.sources.options import (
 from simplenet_edge.runtime.sources.stdin import StdinImages
 from simplenet_edge.runtime.sources.synthetic import SyntheticCamera, SyntheticFrames, SyntheticParts
 from simplenet_edge.runtime.sources.triggered import HttpTriggered, StdinTriggered, Triggered
-from simplenet_edge.runtime.sources.watch import WatchedFolder
 
 __all__ = [
     "Camera",

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
 from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.imaging.encoded import MAX_IMAGE_BYTES, decode_image
 from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra
 from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.sources.base import Source, utc_now
-from simplenet_edge.runtime.sources.encoded import MAX_IMAGE_BYTES, decode_image
 
 if TYPE_CHECKING:
     from starlette.requests import Request

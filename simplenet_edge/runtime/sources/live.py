@@ -16,7 +16,7 @@ from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.device import Device, EndOfFrames, LiveSettings
-from simplenet_edge.runtime.sources.pictures import PictureCheck
+from simplenet_edge.runtime.sources.image_check import PictureCheck
 from simplenet_edge.spec import Frames
 
 __all__ = ["LiveSource"]

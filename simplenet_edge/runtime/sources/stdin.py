@@ -9,9 +9,9 @@ import threading
 from collections.abc import Iterator
 
 from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.imaging.encoded import decode_image, split_images
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
-from simplenet_edge.runtime.sources.encoded import decode_image, split_images
 
 __all__ = ["StdinImages", "stdin_chunks"]
 

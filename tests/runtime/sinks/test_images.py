@@ -10,7 +10,7 @@ import pytest
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import open_engine
 from simplenet_edge.errors import ConfigError, SinkError
-from simplenet_edge.overlay import overlay
+from simplenet_edge.imaging.overlay import overlay
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.records import FrameRecord, FrameResult, View
 from simplenet_edge.runtime.regions import Region

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT for RTX: building plans, storing them, running them."""

@@ -1,0 +1,235 @@
+"""Is a precision as good as FP32? Measured on images, against stated bounds, before a bundle is written.
+
+What a fair comparison of verdicts is. Scores of another precision are other numbers, so that each precision has its own
+threshold, from the same calibration images by the same rule. A verdict flips where an image is NG for one at its
+threshold and OK for the other at its own. With labelled images, which no threshold comes from, the flips say what the
+line would notice. A few images lie so near the FP32 threshold that rounding alone decides; those within `rounding` of
+it, a share of the maps' range that is fixed beforehand and not fitted, are counted apart as `borderline`.
+
+Without labelled images the calibration images stand in, and the gate says so. There the thresholds are order statistics
+of the very scores that they judge: each precision rejects equally many, and flips are only images that changed places
+across the threshold. That is nearly blind, so that the rank correlation of the scores is bounded as well: it falls
+with any disorder, wherever the threshold is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from simplenet_edge.data.layouts import Sample
+from simplenet_edge.engines.verify import FP32_TOLERANCE
+from simplenet_edge.errors import ParityError
+from simplenet_edge.evaluation.evaluator import evaluate
+from simplenet_edge.evaluation.results import Evaluation
+from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, Predictor
+
+__all__ = ["BOUNDS", "Bounds", "Gate", "GateResult", "require_passed"]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The worst that a precision may do: shares of images, points of AUROC / 100, Spearman's rank correlation.
+
+    `map_mean` is the mean difference of the maps on calibration images, as a share of the maps' range: layers go back
+    to float until it is reached, so that no test image has a say in which. `rounding` is the half width, as a share of
+    the maps' range, of the band around the FP32 threshold where a flip is the rounding of the number format and not
+    counted.
+    """
+
+    map_mean: float
+    flips: float
+    auroc_loss: float
+    rank_correlation: float
+    rounding: float
+
+
+BOUNDS = {
+    "fp16": Bounds(
+        map_mean=0.0015,
+        flips=0.001,
+        auroc_loss=0.001,
+        rank_correlation=0.99,
+        rounding=float(np.finfo(np.float16).eps),
+    ),
+    "int8": Bounds(map_mean=0.003, flips=0.005, auroc_loss=0.002, rank_correlation=0.9, rounding=FP32_TOLERANCE),
+}
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """A precision beside FP32. Map and score differences are shares of the range of the FP32 maps; None = undefined.
+
+    `images` is "labelled" or "calibration"; `failures` is empty for a precision that passed.
+    """
+
+    precision: str
+    images: str
+    n_images: int
+    threshold: float
+    threshold_fp32: float
+    auroc: float | None
+    auroc_fp32: float | None
+    aupro: float | None
+    aupro_fp32: float | None
+    flips: int
+    borderline: int
+    rank_correlation: float
+    score_max: float
+    map_max: float
+    map_mean: float
+    failures: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every bound holds."""
+        return not self.failures
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The table: figure, FP32, this precision."""
+        return [
+            ("images", f"{self.n_images} {self.images}", f"{self.n_images} {self.images}"),
+            ("threshold", f"{self.threshold_fp32:.6g}", f"{self.threshold:.6g}"),
+            ("image AUROC", _figure(self.auroc_fp32), _figure(self.auroc)),
+            ("AUPRO", _figure(self.aupro_fp32), _figure(self.aupro)),
+            ("verdict flips", "", f"{self.flips} ({self.flips / self.n_images:.2%}), {self.borderline} borderline"),
+            ("rank correlation", "", f"{self.rank_correlation:.5f}"),
+            ("score difference, worst", "", f"{self.score_max:.2e}"),
+            ("map difference, worst", "", f"{self.map_max:.2e}"),
+            ("map difference, mean", "", f"{self.map_mean:.2e}"),
+        ]
+
+
+class Gate:
+    """Compares precisions with the FP32 predictor on one set of samples.
+
+    `reference_point` is the FP32 operating point from the same calibration images that the precisions' come from.
+    `labelled` says whether the samples are labelled test images or the calibration images. The FP32 maps are kept, 4
+    bytes a pixel, so that each precision costs its own time only.
+    """
+
+    def __init__(
+        self,
+        reference: Predictor,
+        reference_point: OperatingPoint,
+        samples: Sequence[Sample],
+        spec: InputSpec,
+        labelled: bool,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._point = reference_point
+        self._samples = samples
+        self._spec = spec
+        self._labelled = labelled
+        self._progress = progress
+        self._recorded = _Recorded(reference)
+        self._expected = evaluate(self._recorded, samples, spec, reference_point, progress=progress)
+
+    def judge(self, precision: str, candidate: Predictor, point: OperatingPoint) -> tuple[GateResult, Evaluation]:
+        """The comparison and the candidate's own figures at its operating point."""
+        paired = _Paired(candidate, self._recorded.predictions)
+        found = evaluate(paired, self._samples, self._spec, point, progress=self._progress)
+        bounds, expected = BOUNDS[precision], self._expected
+        scores, expected_scores = (np.array([image.score for image in e.images]) for e in (found, expected))
+        flipped = np.array([a.rejected != b.rejected for a, b in zip(found.images, expected.images, strict=True)])
+        near = np.abs(expected_scores - self._point.threshold) <= bounds.rounding * paired.scale
+        result = GateResult(
+            precision=precision,
+            images="labelled" if self._labelled else "calibration",
+            n_images=len(scores),
+            threshold=point.threshold,
+            threshold_fp32=self._point.threshold,
+            auroc=found.metrics.image_auroc,
+            auroc_fp32=expected.metrics.image_auroc,
+            aupro=found.metrics.aupro,
+            aupro_fp32=expected.metrics.aupro,
+            flips=int((flipped & ~near).sum()),
+            borderline=int((flipped & near).sum()),
+            rank_correlation=_rank_correlation(scores, expected_scores),
+            score_max=float(np.abs(scores - expected_scores).max()) / paired.scale,
+            map_max=paired.map_max / paired.scale,
+            map_mean=paired.map_sum / paired.n_frames / paired.scale,
+        )
+        return dataclasses.replace(result, failures=_failures(result, bounds)), found
+
+
+def require_passed(result: GateResult) -> GateResult:
+    """The result itself; raises ParityError, with the table, where it failed."""
+    if result.passed:
+        return result
+    table = "; ".join(f"{name}: {fp32 or '-'} and {found}" for name, fp32, found in result.rows())
+    raise ParityError(
+        f"{result.precision} is not as good as fp32: {'; '.join(result.failures)}; no bundle was written. "
+        f"Leave --{result.precision} out, or calibrate with more images of good parts. "
+        f"Measured, fp32 and {result.precision}: {table}"
+    )
+
+
+class _Recorded:
+    """The reference, and every batch that it predicted."""
+
+    def __init__(self, reference: Predictor) -> None:
+        self._reference = reference
+        self.predictions: list[Prediction] = []
+
+    def predict(self, frames: Frames) -> Prediction:
+        self.predictions.append(self._reference.predict(frames))
+        return self.predictions[-1]
+
+
+class _Paired:
+    """Predicts with the candidate, batch by batch as the reference did; keeps how far their maps are apart."""
+
+    def __init__(self, candidate: Predictor, expected: Sequence[Prediction]) -> None:
+        self._candidate, self._expected = candidate, iter(expected)
+        self._low, self._high = np.inf, -np.inf
+        self.map_max = 0.0
+        self.map_sum = 0.0
+        self.n_frames = 0
+
+    @property
+    def scale(self) -> float:
+        """The range of the reference maps; 1 where they are flat."""
+        return float(self._high - self._low) or 1.0
+
+    def predict(self, frames: Frames) -> Prediction:
+        found, expected = self._candidate.predict(frames), next(self._expected)
+        difference = np.abs(found.map.astype(np.float64) - expected.map)
+        self.map_max = max(self.map_max, float(difference.max()))
+        self.map_sum += float(difference.mean(axis=(1, 2)).sum())
+        self.n_frames += len(frames)
+        self._low = min(self._low, float(expected.map.min()))
+        self._high = max(self._high, float(expected.map.max()))
+        return found
+
+
+def _failures(result: GateResult, bounds: Bounds) -> tuple[str, ...]:
+    failures = []
+    if result.flips > bounds.flips * result.n_images:
+        failures.append(f"{result.flips} of {result.n_images} verdicts flip, at most {bounds.flips:.1%} may")
+    if result.auroc is not None and result.auroc_fp32 is not None:
+        loss = result.auroc_fp32 - result.auroc
+        if loss > bounds.auroc_loss:
+            failures.append(f"{100 * loss:.2f} points of AUROC are lost, at most {100 * bounds.auroc_loss:.1f} may be")
+    if result.rank_correlation < bounds.rank_correlation:
+        failures.append(
+            f"the rank correlation of the scores is {result.rank_correlation:.4f}, expected at least "
+            f"{bounds.rank_correlation}"
+        )
+    return tuple(failures)
+
+
+def _rank_correlation(scores: Any, expected: Any) -> float:
+    """Spearman's; 1 where either side has equal scores only and there is no order to keep."""
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(expected) == 0:
+        return 1.0 if np.ptp(scores) == np.ptp(expected) else 0.0
+    return float(scipy.stats.spearmanr(scores, expected).statistic)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

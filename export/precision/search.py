@@ -1,0 +1,237 @@
+"""A lower precision of a model with its evidence: made, checked for TensorRT, calibrated, gated, recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+
+from simplenet_edge.bundle import PrecisionRecord
+from simplenet_edge.data.layouts import Sample
+from simplenet_edge.engines.verify import FP32_TOLERANCE, map_scale
+from simplenet_edge.errors import ParityError
+from simplenet_edge.evaluation.results import Evaluation
+from simplenet_edge.export.precision.acceptance import BOUNDS, Gate, GateResult, require_passed
+from simplenet_edge.export.precision.activation_shift import centre_activations
+from simplenet_edge.export.precision.agreement import Agreement
+from simplenet_edge.export.precision.bias_correction import BiasCorrection
+from simplenet_edge.export.precision.calibration import (
+    CalibrationImages,
+    CalibrationScores,
+    calibration_scores,
+    refuse_defects,
+    too_few_warning,
+)
+from simplenet_edge.export.precision.fp16 import HalfGraph, activation_ranges, half_layers, to_half
+from simplenet_edge.export.precision.graph_predictor import GraphPredictor
+from simplenet_edge.export.precision.int8 import (
+    CALIBRATORS,
+    activation_scales,
+    backbone_nodes,
+    quantizable_layers,
+    quantize,
+)
+from simplenet_edge.export.tensorrt_lint import require_parsable
+from simplenet_edge.spec import Frames, OperatingPoint, Prediction
+
+__all__ = ["MOST_IN_FLOAT", "PRECISIONS", "PrecisionExport"]
+
+PRECISIONS = ("fp16", "int8")
+MOST_IN_FLOAT = 2 / 3
+"""The share of layers that may be in float32; with more of them a lower precision is not worth its name."""
+
+_MORE_IN_FLOAT = 2  # in each round
+_COMPARED_FRAMES = 16  # per layer and per calibration; their differences are averages over every pixel
+_GOLDEN_HEADROOM = 2  # another engine's rounding of the same graph, on top of what was measured here
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A precision of the graph: its layers (node name -> name), and how to build it with some of them in float32."""
+
+    layers: dict[str, str]
+    build: Callable[[Collection[str]], HalfGraph]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A finished graph, ready to run, and what it says of the calibration images."""
+
+    graph: onnx.ModelProto
+    predictor: GraphPredictor
+    scores: CalibrationScores
+
+
+@dataclass
+class PrecisionExport:
+    """Makes precisions of one FP32 graph; what they share is measured once.
+
+    `point` is the run's operating point, `golden` the golden frames uint8 `(N, H, W, 3)` with their FP32 prediction,
+    `labelled` the test images of the gate, or none.
+    """
+
+    model: onnx.ModelProto
+    images: CalibrationImages
+    point: OperatingPoint
+    golden: tuple[Frames, Prediction]
+    labelled: tuple[Sample, ...] = ()
+    tell: Callable[[str], None] = lambda stage: None
+
+    def make(self, precision: str) -> tuple[bytes, PrecisionRecord]:
+        """The serialised graph of `precision` ("fp16" or "int8") and its record.
+
+        Its most sensitive layers go back to float32, two by two, until its maps agree with FP32 on calibration images
+        and it passes the gate on them. Labelled images, where there are any, then judge it once. Raises DataError for
+        calibration images that look defective, ParityError, with the table, for one that does not pass, EngineError
+        for a graph that TensorRT would not parse, ConfigError for a backbone with nothing to quantise.
+        """
+        calibration_gate = self._calibration_gate
+        form, proof = self._half_form() if precision == "fp16" else self._int8_form()
+        bound = BOUNDS[precision].map_mean
+        order: list[str] = []
+        judged: GateResult | None = None
+        for count in range(0, 1 + int(MOST_IN_FLOAT * len(form.layers)), _MORE_IN_FLOAT):
+            if count and not order:
+                self.tell(f"{precision}: measuring each of its {len(form.layers)} layers alone")
+                order = self._most_sensitive(form)
+            half = form.build(set(order[:count]))
+            difference = self._agreement.difference(half.graph)
+            self.tell(f"{precision}: {count} layers in float, maps differ by {difference:.2%} of their range")
+            if difference > bound:
+                continue
+            predictor = GraphPredictor(half.graph)
+            candidate = _Candidate(half.graph, predictor, calibration_scores(predictor, self.images))
+            judged, figures = self._judge(precision, candidate, calibration_gate)
+            if judged.passed:
+                break
+        else:
+            if judged is not None:
+                require_passed(judged)
+            raise ParityError(
+                f"{precision} is not as good as fp32: with {count} of {len(form.layers)} layers in float32 its maps "
+                f"differ by {difference:.2%} of their range on calibration images, at most {bound:.2%} may be; no "
+                f"bundle was written. Leave --{precision} out, or calibrate with more images of good parts"
+            )
+        if self.labelled:
+            self.tell(f"{precision}: judging it on {len(self.labelled)} labelled images")
+            judged, figures = self._judge(precision, candidate, self._labelled_gate)
+            require_passed(judged)
+        proof |= {
+            "layers": len(form.layers),
+            "layers_in_float": [form.layers[name] for name in order[:count]],
+            "kept_float": half.kept_float,
+            "map_difference": difference,
+        }
+        return half.graph.SerializeToString(), self._record(precision, candidate, judged, figures, proof)
+
+    def _half_form(self) -> tuple[_Form, dict[str, Any]]:
+        correction = BiasCorrection(self.model, self.images.frames(self.images.ranging), None)
+
+        def build(keep: Collection[str]) -> HalfGraph:
+            half = to_half(self.model, self._ranges, keep)
+            correction.apply(half.graph)
+            return half
+
+        return _Form(half_layers(self.model), build), {}
+
+    def _int8_form(self) -> tuple[_Form, dict[str, Any]]:
+        """INT8 in the backbone and float16 in the head; layers that go back do so to float32, the backbone's type.
+
+        The calibrator is the one that agrees best with FP32 on frames held apart.
+        """
+        model = centre_activations(self.model)
+        layers, backbone = quantizable_layers(model), backbone_nodes(model)
+        forms, differences = {}, {}
+        for name in CALIBRATORS:
+            self.tell(f"int8: calibrating, {name}")
+            forms[name] = self._calibrated(model, name, layers, backbone)
+            differences[name] = self._agreement.difference(forms[name].build(()).graph)
+        best = min(differences, key=lambda name: differences[name])
+        return forms[best], {"calibrator": best, "map_difference_by_calibrator": differences}
+
+    def _calibrated(self, model: onnx.ModelProto, calibrator: str, layers: dict[str, str], backbone: set[str]) -> _Form:
+        scales = activation_scales(model, calibrator, self.images.frames(self.images.ranging))
+        quantized = quantize(model, scales, list(layers))
+        correction = BiasCorrection(model, self.images.frames(self.images.ranging), quantized)
+
+        def build(keep: Collection[str]) -> HalfGraph:
+            return to_half(correction.apply(quantize(model, scales, list(layers), keep)), self._ranges, backbone)
+
+        return _Form(layers, build)
+
+    def _most_sensitive(self, form: _Form) -> list[str]:
+        """The layers, the one that does most harm when it alone is in the lower precision first.
+
+        One at a time, not all but one: a difference from an exact reference is measured better than a small change of a
+        large one.
+        """
+        layers = set(form.layers)
+        alone = {name: self._agreement.difference(form.build(layers - {name}).graph) for name in form.layers}
+        return sorted(alone, key=lambda name: -alone[name])
+
+    def _judge(self, precision: str, candidate: _Candidate, gate: Gate) -> tuple[GateResult, Evaluation]:
+        point = candidate.scores.operating_point(self.point.alpha)
+        result, figures = gate.judge(precision, candidate.predictor, point)
+        if not result.passed:
+            self.tell(f"{precision}: {'; '.join(result.failures)}")
+        return result, figures
+
+    def _record(
+        self, precision: str, candidate: _Candidate, result: GateResult, figures: Evaluation, proof: dict[str, Any]
+    ) -> PrecisionRecord:
+        require_parsable(candidate.graph, precision)
+        return PrecisionRecord(
+            graph=f"model.{precision}.onnx",
+            operating_point=candidate.scores.operating_point(self.point.alpha),
+            score_statistics=candidate.scores.statistics(),
+            tolerance=max(_GOLDEN_HEADROOM * self._golden_difference(candidate.predictor), FP32_TOLERANCE),
+            metrics=figures.to_dict()["metrics"] if self.labelled else {},
+            parity={
+                **proof,
+                "calibration": {"images": len(candidate.scores.scores), "source": self.images.source},
+                "gate": dataclasses.asdict(result),
+                "bounds": dataclasses.asdict(BOUNDS[precision]),
+                "warnings": [warning for warning in (too_few_warning(self.images),) if warning],
+            },
+        )
+
+    def _golden_difference(self, candidate: GraphPredictor) -> float:
+        frames, expected = self.golden
+        found = candidate.predict(frames)
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+        return worst / map_scale(expected)
+
+    @cached_property
+    def _reference(self) -> GraphPredictor:
+        return GraphPredictor(self.model)
+
+    @cached_property
+    def _ranges(self) -> dict[str, float]:
+        self.tell("measuring the range of every activation")
+        return activation_ranges(self.model, self.images.frames(self.images.ranging))
+
+    @cached_property
+    def _agreement(self) -> Agreement:
+        return Agreement(self._reference, self.images.frames(self.images.apart[:_COMPARED_FRAMES]))
+
+    @cached_property
+    def _point(self) -> OperatingPoint:
+        """FP32's, from these calibration images. Raises DataError where they look defective."""
+        scores = calibration_scores(self._reference, self.images)
+        refuse_defects(scores.scores, self.point)
+        return scores.operating_point(self.point.alpha)
+
+    @cached_property
+    def _calibration_gate(self) -> Gate:
+        self.tell("measuring fp32")
+        return Gate(self._reference, self._point, self.images.samples, self.images.spec, labelled=False)
+
+    @cached_property
+    def _labelled_gate(self) -> Gate:
+        self.tell(f"measuring fp32 on {len(self.labelled)} labelled images")
+        return Gate(self._reference, self._point, self.labelled, self.images.spec, labelled=True)

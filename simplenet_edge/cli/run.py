@@ -1,0 +1,162 @@
+"""The command that runs beside the line: cameras in, verdicts out. No PyTorch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from simplenet_edge.cli.console import note, print_json
+from simplenet_edge.cli.options import BundleArgument, EngineOption, PrecisionOption, ThreadsOption
+from simplenet_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from simplenet_edge.runtime.detector import Detector
+    from simplenet_edge.runtime.line.line import Summary
+    from simplenet_edge.runtime.sinks import Sink
+
+__all__ = ["COMMANDS"]
+
+_MIN_FREE = 256 * 2**20  # overlays leave so much of the disk to everything else
+
+_SOURCES_HELP = (
+    "A folder, an image, a video, a camera number, v4l2:///dev/video0, csi://0, rtsp://..., gst:PIPELINE, "
+    "watch:FOLDER, push://HOST:PORT, test://, or - for standard input. Cameras share the engine. Options follow "
+    "a #: name=left, xywh=160,120,320,240, every=2, trigger=stdin."
+)
+_TO_HELP = (
+    "Where results go as well; may be repeated: FILE.jsonl, mqtt://HOST/TOPIC, mqtts://..., https://HOOK, "
+    "modbus://HOST:502."
+)
+
+
+def run(
+    bundle: BundleArgument,
+    source: Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCES_HELP)],
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "fp32",
+    threads: ThreadsOption = None,
+    jsonl: Annotated[
+        Path | None, typer.Option("--jsonl", help="File for the verdicts; standard output when left out.")
+    ] = None,
+    rotate: Annotated[
+        int | None, typer.Option("--rotate", help="Start a new --jsonl file after so many MiB; 5 old ones stay.", min=1)
+    ] = None,
+    fsync: Annotated[
+        float | None, typer.Option("--fsync", help="Seconds until --jsonl survives a power cut; 0: each line does.")
+    ] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", metavar="ADDRESS", help=_TO_HELP)] = None,
+    spool: Annotated[
+        Path | None, typer.Option("--spool", help="Folder where results wait while a broker or a hook is away.")
+    ] = None,
+    overlays: Annotated[Path | None, typer.Option("--overlays", help="Folder for images with their heatmap.")] = None,
+    overlay: Annotated[str, typer.Option("--overlay", help="Which frames get one: ng or all.")] = "ng",
+    quota: Annotated[
+        int, typer.Option("--quota", help="Disk space for overlays, MiB; the oldest go first.", min=1)
+    ] = 2048,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline-ms", help="A verdict later than this after its frame is INVALID.")
+    ] = None,
+    watch: Annotated[
+        str,
+        typer.Option(
+            "--watch", help="Moved cameras, changed light, drifting scores: alarm, invalid (and alarm) or off."
+        ),
+    ] = "alarm",
+    shadow: Annotated[
+        Path | None, typer.Option("--shadow", help="A second bundle that scores silently; its verdicts are compared.")
+    ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option("--serve", help="Monitor page, /metrics and /health on PORT (this machine only) or HOST:PORT."),
+    ] = None,
+    check: Annotated[bool, typer.Option(help="Replay the golden frames first.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; needs --jsonl.")] = False,
+) -> None:
+    """Inspect every frame of one or more sources; one JSON line a frame.
+
+    Runs until the sources end, or until Ctrl-C or SIGTERM. SIGHUP, or the monitor page, puts the shadow's bundle in
+    use, or without one the new bundle at the same path, after it has replayed its golden frames.
+    """
+    from simplenet_edge.engines.selection import choose_engine
+    from simplenet_edge.runtime.drift.drift_monitor import WatchConfig
+    from simplenet_edge.runtime.line.line import Line, LineConfig
+    from simplenet_edge.runtime.line.shadow import ModelLoader, Shadow
+    from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, open_sink
+    from simplenet_edge.runtime.sources import open_source
+    from simplenet_edge.runtime.status import LineStatus
+
+    if as_json and jsonl is None:
+        raise ConfigError("--json needs --jsonl FILE, or the verdicts and the summary would be mixed up")
+    if watch not in ("alarm", "invalid", "off"):
+        raise ConfigError(f"--watch must be alarm, invalid or off, not {watch!r}")
+    only = _overlay_choice(overlay)
+    sources = [open_source(uri) for uri in source]
+    config = LineConfig(deadline, watch=None if watch == "off" else WatchConfig(invalidate=watch == "invalid"))
+    choice = choose_engine(engine, precision)
+    note(f"engine {choice.name}: {choice.reason}")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    loader = ModelLoader(bundle, choice.name, precision, threads, check)
+    with ExitStack() as stack:
+        detector = stack.enter_context(_closing(loader.load()))
+        beside = None
+        if shadow is not None:
+            second = stack.enter_context(_closing(ModelLoader(shadow, choice.name, precision, threads, check).load()))
+            beside = stack.enter_context(Shadow(second))
+        lines = JsonlSink(jsonl, rotate_bytes=None if rotate is None else rotate * 2**20, fsync_s=fsync)
+        sinks: list[Sink] = [lines, *(open_sink(address, spool_folder=spool) for address in to or ())]
+        if overlays is not None:
+            folder = next((s.folder for s in sources if s.folder is not None), None)
+            sinks.append(OverlaySink(overlays, only, folder, quota_bytes=quota * 2**20, min_free_bytes=_MIN_FREE))
+        status = LineStatus()
+        line: Line | None = None
+
+        def swap() -> str:
+            assert line is not None
+            return line.swap()
+
+        if serve is not None:
+            from simplenet_edge.runtime.http_server import parse_address
+            from simplenet_edge.runtime.monitor import Monitor
+
+            host, port = parse_address(serve)
+            monitor = stack.enter_context(Monitor(status, host=host, port=port, swap=swap))
+            sinks.append(monitor.sink)
+            note(f"monitor page: {monitor.url}")
+        line = Line(sources, detector, sinks, config, status=status, shadow=beside, reload=loader.load)
+        summary = line.run()
+    _print(summary, as_json)
+
+
+def _print(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        print_json(summary.to_dict())
+        return
+    text = f"{summary.frames} frames in {summary.seconds:.1f} s: {summary.ok} OK, {summary.ng} NG"
+    text += f", {summary.invalid} INVALID"
+    for count, what in ((summary.dropped, "dropped while the line was busy"), (summary.lost, "results lost by sinks")):
+        text += f", {count} {what}" if count else ""
+    note(text + (" (interrupted)" if summary.interrupted else ""))
+
+
+@contextmanager
+def _closing(detector: Detector) -> Iterator[Detector]:
+    try:
+        yield detector
+    finally:
+        detector.engine.close()
+
+
+def _overlay_choice(text: str) -> Literal["ng", "all"]:
+    if text == "ng":
+        return "ng"
+    if text == "all":
+        return "all"
+    raise ConfigError(f"--overlay must be ng or all, not {text!r}")
+
+
+COMMANDS = (run,)

@@ -1,0 +1,1 @@
+"""Datasets of image files: layouts, reading, extra frames for training."""

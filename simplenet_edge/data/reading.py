@@ -1,0 +1,177 @@
+"""Datasets of image files: loaded, split into training and calibration, read as model frames, fingerprinted.
+
+Frames are uint8 `(H, W, 3)` BGR of the model's size, masks bool `(H, W)`, both from `imaging.preprocess`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from simplenet_edge.data.layouts import Dataset, Sample, content_hash, load_dataset
+from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask, read_image, read_mask
+from simplenet_edge.spec import Frames, InputSpec
+
+__all__ = [
+    "BATCH_PIXELS",
+    "Dataset",
+    "FrameReader",
+    "Sample",
+    "Split",
+    "batched",
+    "fingerprint",
+    "fitting_batch",
+    "load_dataset",
+    "read_frames",
+    "read_sample_mask",
+    "split_good",
+]
+
+BATCH_PIXELS = 8 * 288 * 288
+"""Pixels that one batch of frames has at most: what a batch takes in memory goes with them."""
+
+_T = TypeVar("_T")
+
+_LISTED = 5  # corrupt files that a message names
+
+
+@dataclass(frozen=True)
+class Split:
+    """Good parts for training and others, never seen in training, for the threshold; both in the dataset's order."""
+
+    train: tuple[Sample, ...]
+    calibration: tuple[Sample, ...]
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """The names on each side, as JSON values: the record of the split."""
+        return {"train": [s.name for s in self.train], "calibration": [s.name for s in self.calibration]}
+
+
+def split_good(samples: Sequence[Sample], calibration_share: float = 0.2, seed: int = 0) -> Split:
+    """Split good parts into training and calibration, the same way on every machine.
+
+    Byte-identical copies of an image always fall on one side: a calibration image that was trained on would void the
+    false-reject guarantee. The order comes from the files' contents and `seed`, never from their names. Neither side
+    is empty; the calibration side has `round(n * calibration_share)` images, fewer where copies don't fit.
+
+    Raises ConfigError unless 0 < calibration_share < 1, DataError for fewer than 2 different images.
+    """
+    if not 0 < calibration_share < 1:
+        raise ConfigError(f"calibration_share must be between 0 and 1, both excluded, not {calibration_share}")
+    contents = [content_hash(sample.path) for sample in samples]
+    copies = Counter(contents)
+    if len(copies) < 2:
+        found = f"{len(samples)} copies of one" if len(samples) > 1 else str(len(samples))
+        raise DataError(
+            f"expected at least 2 different images of good parts, better 100 or more, found {found}; add images, "
+            "since those that set the threshold must not be trained on"
+        )
+    room = max(round(len(samples) * calibration_share), 1)
+    calibration: set[str] = set()
+    for content in sorted(copies, key=lambda content: hashlib.sha256(f"{seed} {content}".encode()).digest()):
+        if copies[content] <= room and len(calibration) < len(copies) - 1:
+            calibration.add(content)
+            room -= copies[content]
+    if not calibration:
+        calibration.add(min(sorted(copies), key=copies.__getitem__))
+    return Split(
+        train=tuple(sample for sample, content in zip(samples, contents, strict=True) if content not in calibration),
+        calibration=tuple(sample for sample, content in zip(samples, contents, strict=True) if content in calibration),
+    )
+
+
+class FrameReader:
+    """Reads samples one by one, in order, as model frames; see `read_frames`.
+
+    `corrupt` lists the files that the last (or current) pass left out, each with the reason.
+    """
+
+    def __init__(self, samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: float) -> None:
+        self.corrupt: list[tuple[Path, str]] = []
+        self._samples = samples
+        self._spec = spec
+        self._max_corrupt_share = max_corrupt_share
+
+    def __iter__(self) -> Iterator[tuple[Sample, Frames]]:
+        """Yield `(sample, frame)`, frame uint8 `(H, W, 3)` BGR. Raises DataError when too many files are corrupt."""
+        self.corrupt = []
+        total = len(self._samples)
+        for position, sample in enumerate(self._samples, start=1):
+            try:
+                frame = preprocess(read_image(sample.path), self._spec)
+            except DataError as error:
+                self.corrupt.append((sample.path, str(error)))
+                if len(self.corrupt) / total > self._max_corrupt_share or len(self.corrupt) == total:
+                    raise DataError(self._complaint(position)) from error
+            else:
+                yield sample, frame
+
+    def _complaint(self, position: int) -> str:
+        reasons = [reason for _, reason in self.corrupt[:_LISTED]]
+        if len(self.corrupt) > _LISTED:
+            reasons.append(f"and {len(self.corrupt) - _LISTED} more")
+        return (
+            f"{len(self.corrupt)} of the first {position} images (of {len(self._samples)}) can't be used, expected at "
+            f"most {self._max_corrupt_share:.0%} of them: {'; '.join(reasons)}"
+        )
+
+
+def read_frames(samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: float = 0.05) -> FrameReader:
+    """A reader that yields `(sample, frame)` in order, frame uint8 `(H, W, 3)` BGR of the model's size.
+
+    One frame is in memory at a time. Files that can't be used are left out and listed in the reader's `corrupt`; once
+    they are more than `max_corrupt_share` of all samples, or all of them, iterating raises DataError.
+    """
+    if not 0 <= max_corrupt_share <= 1:
+        raise ConfigError(f"max_corrupt_share must be within 0..1, not {max_corrupt_share}")
+    return FrameReader(samples, spec, max_corrupt_share)
+
+
+def read_sample_mask(sample: Sample, spec: InputSpec) -> npt.NDArray[np.bool_] | None:
+    """The ground truth bool `(H, W)` of a sample through the geometry of its frame; True = defective.
+
+    All False for a good part, None for a defective one without a mask. Raises DataError where the mask can't be read
+    or is not of the image's size.
+    """
+    if sample.defect is None:
+        return np.zeros(spec.size_hw, dtype=np.bool_)
+    if sample.mask_path is None:
+        return None
+    mask = read_mask(sample.mask_path)
+    image_hw = read_image(sample.path).shape[:2]
+    if mask.shape != image_hw:
+        raise DataError(
+            f"{sample.mask_path}: expected a mask of its image's size, {image_hw[0]}x{image_hw[1]}, found "
+            f"{mask.shape[0]}x{mask.shape[1]}; export the mask at the size of {sample.path}"
+        )
+    return preprocess_mask(mask, spec)
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """SHA-256 in hex over the names and contents of the samples, whatever their order. Raises DataError."""
+    digest = hashlib.sha256()
+    for name, content in sorted((sample.name, content_hash(sample.path)) for sample in samples):
+        digest.update(os.fsencode(name) + b"\0" + content.encode())
+    return digest.hexdigest()
+
+
+def fitting_batch(batch_size: int, size_hw: tuple[int, int]) -> int:
+    """How many frames of that size go into one batch: `batch_size`, or as many as `BATCH_PIXELS` allow, at least 1."""
+    return max(1, min(batch_size, BATCH_PIXELS // (size_hw[0] * size_hw[1])))
+
+
+def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Lists of `size` items in order, the last one shorter where they don't divide; one list is in memory at a time."""
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch

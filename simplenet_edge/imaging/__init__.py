@@ -1,0 +1,1 @@
+"""The only place where bytes become images, and where camera images become model frames."""

@@ -1,0 +1,1 @@
+"""Has the camera, the light or the parts changed? Bands of what is normal, and a sequential test."""

@@ -1,0 +1,1 @@
+"""The line: cameras in, one engine, results out, each stage in a thread of its own."""

@@ -1,0 +1,274 @@
+"""The line: frames from cameras, verdicts from one engine, results to sinks, each stage in threads of its own.
+
+    source threads     grab, crop, preprocess                     one for each camera
+    the caller's       the engine, on at most one frame of each camera at a time
+    the judge          regions, watch, deadline, counting, and the hand-over to the sinks
+    sink threads       one for each sink
+
+Every queue between them is bounded, and a frame that was taken is never dropped in one of them. A frame that can't be
+inspected is INVALID, with the reason; it never counts as OK.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from simplenet_edge.errors import ConfigError, EngineError
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.drift.drift_monitor import WatchConfig
+from simplenet_edge.runtime.line.fair_queue import Handover
+from simplenet_edge.runtime.line.inspect import Prepared, inspect, prepare
+from simplenet_edge.runtime.line.model_slot import ModelSlot
+from simplenet_edge.runtime.line.process import notify_systemd, signals_handled, switching_fast
+from simplenet_edge.runtime.line.result_stage import Judge
+from simplenet_edge.runtime.line.shadow import Shadow
+from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.sinks.base import Sink
+from simplenet_edge.runtime.sinks.worker import SinkWorker
+from simplenet_edge.runtime.sources.base import Source
+from simplenet_edge.runtime.status import Alarm, LineStatus
+from simplenet_edge.spec import Frames
+
+__all__ = ["Line", "LineConfig", "Summary", "run"]
+
+_log = logging.getLogger(__name__)
+
+_QUEUE_DEPTH = 2
+_POLL_S = 0.2  # how soon a signal, a swap or an error in another thread is seen while no frame comes
+_STATUS_S = 0.5
+_END_S = 5.0  # a camera's thread that doesn't come back by then is left behind
+
+
+@dataclass(frozen=True)
+class LineConfig:
+    """How a line runs.
+
+    A verdict later than `deadline_ms` after its frame's arrival is INVALID. After `max_failures` engine errors in a
+    row the run ends with EngineError, for a service manager to start it afresh. `max_batch` limits the frames a call
+    of the engine. `watch` None looks neither at the images nor at the drift of the scores.
+    """
+
+    deadline_ms: float | None = None
+    max_failures: int = 10
+    max_batch: int = 4
+    watch: WatchConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_failures < 1:
+            raise ConfigError(f"max_failures must be at least 1, not {self.max_failures}")
+        if self.max_batch < 1:
+            raise ConfigError(f"max_batch must be at least 1, not {self.max_batch}")
+        if self.deadline_ms is not None and not self.deadline_ms > 0:
+            raise ConfigError(f"deadline_ms must be positive, not {self.deadline_ms}")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to. `dropped` are frames of live cameras that came while the line was busy; `lost` are results
+    that sinks could not deliver. `interrupted`: ended by Ctrl-C or SIGTERM, not by the end of the sources."""
+
+    ok: int
+    ng: int
+    invalid: int
+    dropped: int
+    lost: int
+    seconds: float
+    interrupted: bool
+
+    @property
+    def frames(self) -> int:
+        """All frames, the invalid ones too."""
+        return self.ok + self.ng + self.invalid
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"frames": self.frames, **dataclasses.asdict(self)}
+
+
+class Line:
+    """Cameras, one model, sinks. `run` is called once; everything else may be called from any thread while it runs.
+
+    `reload` loads the model that `swap` puts in place of the present one where there is no shadow to promote. Engines
+    that a swap brings in belong to the line; the first one belongs to the caller, who may find it closed.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        detector: Detector,
+        sinks: Sequence[Sink] = (),
+        config: LineConfig | None = None,
+        *,
+        status: LineStatus | None = None,
+        shadow: Shadow | None = None,
+        reload: Callable[[], Detector] | None = None,
+    ) -> None:
+        names = [source.name for source in sources]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"expected sources of different names, found {', '.join(names) or 'none'}; add #name=...")
+        called = [sink.name for sink in sinks]
+        if len(set(called)) < len(called):
+            raise ConfigError(f"expected sinks of different names, found {', '.join(called)}; leave one out")
+        self.config = config or LineConfig()
+        self.status = status or LineStatus()
+        self._sources = sources
+        self._stop = threading.Event()
+        self._model = ModelSlot(detector, shadow, reload)
+        live = any(source.live or source.on_demand for source in sources)  # somebody waits: no sink may hold it up
+        self._workers = [SinkWorker(sink, wait=not live) for sink in sinks]
+        paced = {source.name for source in sources if source.live and not source.on_demand}
+        self._judge = Judge(
+            self._workers, self.status, self.config.deadline_ms, self.config.watch, paced, self._stop, self._show_shadow
+        )
+        self._handover: Handover[Prepared] = Handover(names, _QUEUE_DEPTH)
+        self._source_error: BaseException | None = None
+        self._reported_s = 0.0
+        for source in sources:
+            self.status.add_camera(source.name, live=source.name in paced)
+
+    def stop(self) -> None:
+        """End the run after the frames at hand."""
+        self._stop.set()
+
+    def swap(self) -> str:
+        """Put another model in place, between two frames: the shadow's, or what `reload` loads. Says which.
+
+        Raises what loading raises, and ConfigError where there is neither; the model in use then stays in use.
+        """
+        return self._model.swap()
+
+    def run(self) -> Summary:
+        """Inspect until the sources end, or until SIGTERM, Ctrl-C or `stop`; then everything is flushed and closed.
+
+        A second Ctrl-C doesn't wait for the flush. Raises SourceError where a source doesn't open or gives nothing,
+        SinkError where a sink can't write (a live line goes on instead, and counts), EngineError after `max_failures`.
+        """
+        started, interrupted = time.monotonic(), False
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(signals_handled(self._stop, self._swap_on_signal))
+                stack.enter_context(switching_fast())
+                stack.enter_context(self._model)  # ends last: no sink waits for a model that is still being loaded
+                for source in self._sources:
+                    stack.enter_context(source)
+                for worker in self._workers:
+                    stack.enter_context(worker)
+                stack.callback(self._let_sinks_end)
+                judge = stack.enter_context(self._judge)
+                try:
+                    self._inspect_all(judge)
+                finally:
+                    self._report("stopping")
+                    notify_systemd("STOPPING=1")
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self._report("stopped")
+        if self._source_error is not None:
+            raise self._source_error
+        return self._summary(time.monotonic() - started, interrupted or self._stop.is_set())
+
+    def _inspect_all(self, judge: Judge) -> None:
+        threads = [threading.Thread(target=self._capture, args=(s,), name=s.name, daemon=True) for s in self._sources]
+        failures = 0
+        last: str | None = None
+        try:
+            for thread in threads:
+                thread.start()
+            self._report("running")
+            notify_systemd("READY=1")
+            while (batch := self._handover.take(self.config.max_batch, _POLL_S)) is not None:
+                if self._stop.is_set():
+                    self._handover.close()
+                judge.check()
+                self._model.exchange()
+                for outcome in inspect(batch, self._model.detector):
+                    judge.put(outcome)
+                    if outcome.verdict is not None:
+                        failures = 0
+                    elif outcome.cause == "engine":
+                        failures, last = failures + 1, outcome.reason
+                if failures >= self.config.max_failures:
+                    raise EngineError(f"the run ends: {failures} frames in a row failed; the last: {last}")
+                self._report("running", at_most_every_s=_STATUS_S)
+            judge.finish()
+        finally:
+            self._handover.close()
+            for source in self._sources:
+                source.stop()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(_END_S)
+
+    def _capture(self, source: Source) -> None:
+        """A source's thread: the frames of it that are asked for, prepared, to the hand-over."""
+        try:
+            for number, record in enumerate(source):
+                if record.image is not None and number % source.view.every:
+                    continue
+                record = dataclasses.replace(record, camera=source.name, view=source.view)
+                if not self._handover.put(source.name, prepare(record, self._model.detector)):
+                    return
+        except BaseException as error:
+            self._source_error = self._source_error or error
+            self._stop.set()
+        finally:
+            self._handover.finish(source.name)
+
+    def _let_sinks_end(self) -> None:
+        """All at once, before each is waited for: one that hangs must not take the others' time."""
+        for worker in self._workers:
+            worker.begin_close()
+
+    def _show_shadow(self, image: Frames, result: FrameResult) -> None:
+        if (shadow := self._model.shadow) is not None:
+            shadow.offer(image, result)
+
+    def _swap_on_signal(self) -> None:
+        with contextlib.suppress(Exception):  # logged and in the status; the line goes on
+            self.swap()
+
+    def _report(self, state: str, at_most_every_s: float = 0.0) -> None:
+        """Bring the status up to date, and tell the service manager that the line is alive."""
+        now = time.monotonic()
+        if now - self._reported_s < at_most_every_s:
+            return
+        self._reported_s = now
+        status, shadow = self.status, self._model.shadow
+        status.put("state", state)
+        status.put("model", self._model.snapshot())
+        status.put("shadow", None if shadow is None else shadow.snapshot())
+        sinks = {worker.name: worker.snapshot() for worker in self._workers}
+        status.put("sinks", sinks)
+        for name, sink in sinks.items():
+            self._alarm(sink["error"] is not None, Alarm(f"sink {name}", f"{name} takes no results: {sink['error']}"))
+        for source in self._sources:
+            status.connection(source.name, source.connected, source.reconnects)
+            self._alarm(not source.connected, Alarm("camera", "the camera gives no frames", source.name))
+        notify_systemd("WATCHDOG=1")
+
+    def _alarm(self, stands: bool, alarm: Alarm) -> None:
+        if stands:
+            self.status.raise_alarm(alarm)
+        else:
+            self.status.clear_alarm(alarm.kind, alarm.camera)
+
+    def _summary(self, seconds: float, interrupted: bool) -> Summary:
+        found = self.status.snapshot()
+        keys = ("ok", "ng", "invalid", "dropped")
+        ok, ng, invalid, dropped = (sum(camera[key] for camera in found["cameras"].values()) for key in keys)
+        lost = sum(sink["lost"] for sink in found["sinks"].values())
+        return Summary(ok, ng, invalid, dropped, lost, seconds, interrupted)
+
+
+def run(source: Source, detector: Detector, sinks: Sequence[Sink] = (), config: LineConfig | None = None) -> Summary:
+    """Inspect one source: `Line([source], detector, sinks, config).run()`."""
+    return Line([source], detector, sinks, config).run()

@@ -1,0 +1,135 @@
+"""The model in use, and how another one takes its place between two frames."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from simplenet_edge.errors import ConfigError, EngineError
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.line.shadow import Shadow, describe
+
+__all__ = ["ModelSlot"]
+
+_log = logging.getLogger(__name__)
+
+_END_S = 2.0
+_EXCHANGE_S = 60.0  # a frame takes milliseconds; whoever asked for the swap needn't wait for a hung engine for ever
+
+
+class ModelSlot:
+    """Holds the detector in use. `exchange` belongs to the thread that runs the engine, `swap` to everyone else.
+
+    A context manager: engines that a swap brought in are closed at the end; the first one is the caller's.
+    """
+
+    def __init__(self, detector: Detector, shadow: Shadow | None, reload: Callable[[], Detector] | None) -> None:
+        self.detector = detector
+        self.shadow = shadow
+        self._first = detector
+        self._described = describe(detector)  # now, while its engine is open
+        self._reload = reload
+        self._one_at_a_time = threading.Lock()
+        self._slot = threading.Lock()  # around the model that waits
+        self._next: Detector | None = None
+        self._exchanged = threading.Event()
+        self._ending = False
+        self._swaps = 0
+        self._error: str | None = None
+
+    def __enter__(self) -> ModelSlot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending = True
+        self._exchanged.set()
+        if not self._one_at_a_time.acquire(timeout=_END_S):
+            _log.warning("the line ends while another model is being loaded")
+            return
+        for detector in (self.detector, self._next):
+            if detector is not None and detector is not self._first:
+                detector.engine.close()
+        self._reload = self.shadow = None
+        self._one_at_a_time.release()
+
+    def swap(self) -> str:
+        """Load the other model, here, while the present one goes on; then wait for the exchange. Says what was done.
+
+        Raises what loading raises, ConfigError where there is nothing to swap to or where it takes other camera frames;
+        the model in use then stays in use.
+        """
+        with self._one_at_a_time:
+            self._error = None
+            try:
+                new = self._loaded()
+            except Exception as error:
+                self._error = str(error) or type(error).__name__
+                _log.error("the model was not swapped: %s", self._error)
+                raise
+            self._exchanged.clear()
+            with self._slot:
+                self._next = new
+            if self._ending:
+                self._exchanged.set()
+            self._exchanged.wait(_EXCHANGE_S)
+            with self._slot:
+                taken = self._next is not new
+                self._next = None
+            if not taken:
+                new.engine.close()
+                self._error = "the line ended, or its engine does not come back from a frame: the model was not swapped"
+                raise EngineError(f"{self._error}; restart the line")
+            text = f"model {new.bundle_id} ({new.bundle.manifest.name}) is in use, threshold {new.threshold:.6g}"
+            _log.warning("%s", text)
+            return text
+
+    def exchange(self) -> None:
+        """Take up the model that waits, where one does, and close the one before."""
+        if self._next is None:  # as nearly always, without the lock
+            return
+        if (new := self._take()) is None:
+            return
+        old, self.detector = self.detector, new
+        self._described = describe(new)
+        self._swaps += 1
+        old.engine.close()
+        self._exchanged.set()
+
+    def _take(self) -> Detector | None:
+        with self._slot:
+            new, self._next = self._next, None
+            return new
+
+    def snapshot(self) -> dict[str, Any]:
+        """The model in use as plain JSON values."""
+        return {**self._described, "swaps": self._swaps, "swap_error": self._error}
+
+    def _loaded(self) -> Detector:
+        if self.shadow is not None:
+            self._check(self.shadow.detector)
+            self.shadow.close()
+            new, self.shadow = self.shadow.detector, None
+            self._reload = None  # the path still holds the old model: a second click must not bring it back
+            return new
+        if self._reload is None:
+            raise ConfigError("there is no model to swap to; start with --shadow, or put the new bundle at its path")
+        new = self._reload()
+        try:
+            self._check(new)
+        except BaseException:
+            new.engine.close()
+            raise
+        return new
+
+    def _check(self, new: Detector) -> None:
+        old_hw, new_hw = self.detector.bundle.manifest.frame_hw, new.bundle.manifest.frame_hw
+        if old_hw != new_hw:
+            raise ConfigError(
+                f"the new bundle takes camera frames of {new_hw or 'any size'}, the one in use of "
+                f"{old_hw or 'any size'} (height, width); restart the line with it instead"
+            )

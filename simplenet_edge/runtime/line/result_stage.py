@@ -1,0 +1,187 @@
+"""The last stage of the line: from what the engine said to the result that is counted, kept and answered."""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import get_args
+
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.drift.drift_monitor import AlarmKind, Watch, WatchConfig
+from simplenet_edge.runtime.line.inspect import Inspected
+from simplenet_edge.runtime.records import Cause, FrameResult
+from simplenet_edge.runtime.regions import Region, find_regions
+from simplenet_edge.runtime.sinks.worker import SinkWorker
+from simplenet_edge.runtime.status import Alarm, LineStatus
+from simplenet_edge.spec import Frames
+
+__all__ = ["Judge"]
+
+_log = logging.getLogger(__name__)
+
+_DEPTH = 4
+_POLL_S = 0.2
+_GRACE_S = 5.0
+_REPORT_S = 1.0
+
+
+class Judge:
+    """Works in a thread of its own, so that the engine doesn't wait for it; a context manager that ends the thread.
+
+    Once `stop` is set, sinks that hold it up for 5 s are closed. `paced` names the cameras whose frame rate is their
+    own. `on_judged` is shown each image with its result. What goes wrong in the thread is raised by the next `put`, by
+    `check` and by `finish`.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[SinkWorker],
+        status: LineStatus,
+        deadline_ms: float | None = None,
+        watch: WatchConfig | None = None,
+        paced: Collection[str] = (),
+        stop: threading.Event | None = None,
+        on_judged: Callable[[Frames, FrameResult], None] | None = None,
+    ) -> None:
+        self._workers = workers
+        self._status = status
+        self._deadline_ms = deadline_ms
+        self._watch_config = watch
+        self._paced = frozenset(paced)
+        self._stop = stop or threading.Event()
+        self._reported_s = -math.inf
+        self._watches: dict[str, tuple[Detector, Watch]] = {}
+        self._on_judged = on_judged
+        self._last_reasons: dict[str, str | None] = {}
+        self._queue: queue.Queue[Inspected | None] = queue.Queue(_DEPTH)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
+
+    def __enter__(self) -> Judge:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def put(self, inspected: Inspected) -> None:
+        """Hand over one frame, in order. Raises what went wrong with one before, such as a SinkError."""
+        since_s = time.monotonic()
+        while True:
+            self.check()
+            try:
+                return self._queue.put(inspected, timeout=_POLL_S)
+            except queue.Full:
+                self._release(since_s)
+
+    def check(self) -> None:
+        """Raise what went wrong in the thread."""
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Wait until all is judged and handed to the sinks. Raises what went wrong."""
+        self._end()
+        self.check()
+
+    def _end(self) -> None:
+        told, since_s = False, time.monotonic()
+        while self._thread.is_alive():
+            try:
+                if not told:
+                    self._queue.put(None, timeout=_POLL_S)
+                    told = True
+                self._thread.join(_POLL_S)
+            except queue.Full:
+                pass
+            self._release(since_s)
+
+    def _release(self, since_s: float) -> None:
+        """Don't let a sink that hangs keep the line from its end."""
+        if self._stop.is_set() and time.monotonic() - since_s > _GRACE_S:
+            for worker in self._workers:
+                worker.begin_close()
+
+    def _work(self) -> None:
+        try:
+            while (inspected := self._queue.get()) is not None:
+                self._judge(inspected)
+        except BaseException as error:
+            self._error = error
+
+    def _judge(self, inspected: Inspected) -> None:
+        prepared, verdict = inspected.prepared, inspected.verdict
+        detector, record, image = prepared.detector, prepared.record, prepared.image
+        reason, cause = inspected.reason, inspected.cause
+        regions: tuple[Region, ...] | None = None
+        if verdict is not None and image is not None:
+            regions = _regions(inspected, image)
+            if found := self._watched(inspected):
+                reason, cause = found
+        latency_ms = (time.monotonic() - record.monotonic_s) * 1000
+        if reason is None and self._deadline_ms is not None and latency_ms > self._deadline_ms:
+            reason = f"the verdict came after {latency_ms:.0f} ms, allowed are {self._deadline_ms:g} ms"
+            cause = "deadline"
+        result = FrameResult(
+            record, detector.bundle_id, detector.threshold, verdict, reason, cause, regions, latency_ms
+        )
+        self._status.add(result)
+        if reason is not None and reason != self._last_reasons.get(record.camera):  # once, not for each dark frame
+            _log.warning("%s is INVALID: %s", record.name, reason)
+        self._last_reasons[record.camera] = reason
+        if record.reply is not None:
+            try:
+                record.reply(result)
+            except Exception:  # theirs, not the line's
+                _log.exception("%s: whoever asked could not be told the verdict", record.name)
+        for worker in self._workers:
+            worker.submit(result)
+        if self._on_judged is not None and image is not None:
+            self._on_judged(image, result)
+
+    def _watched(self, inspected: Inspected) -> tuple[str, Cause] | None:
+        """Look at the frame, keep the camera's alarms up to date; the reason why the frame is INVALID, if it is."""
+        if self._watch_config is None:
+            return None
+        prepared, verdict = inspected.prepared, inspected.verdict
+        assert verdict is not None
+        camera, detector = prepared.record.camera, prepared.detector
+        known = self._watches.get(camera)
+        if known is None or known[0].spec != detector.spec:
+            watch = Watch(detector.score_statistics, self._watch_config, live=camera in self._paced)
+        else:
+            watch = known[1]
+            if known[0] is not detector:  # another model that takes the same frames
+                watch.judge_by(detector.score_statistics)
+        self._watches[camera] = (detector, watch)
+        alarms = watch.observe(verdict.model_frame, verdict.score, prepared.record.monotonic_s)
+        if time.monotonic() - self._reported_s > _REPORT_S:
+            self._reported_s = time.monotonic()
+            self._status.put("watch", {name: seen.snapshot() for name, (_, seen) in self._watches.items()})
+        standing = {alarm.kind for alarm in alarms}
+        for kind in get_args(AlarmKind):
+            if kind not in standing and self._status.clear_alarm(kind, camera):
+                _log.warning("%s: the alarm %r is over", camera, kind)
+        for alarm in alarms:
+            if self._status.raise_alarm(Alarm(alarm.kind, alarm.text, camera)):
+                _log.error("%s: %s", camera, alarm.text)
+        if self._watch_config.invalidate and (view := next((a for a in alarms if a.kind == "view"), None)):
+            return view.text, "watch"
+        return None
+
+
+def _regions(inspected: Inspected, image: Frames) -> tuple[Region, ...] | None:
+    prepared, verdict = inspected.prepared, inspected.verdict
+    assert verdict is not None
+    if prepared.detector.pixel_threshold is None:
+        return None
+    height, width = image.shape[:2]
+    offset = (0, 0) if prepared.record.view.xywh is None else prepared.record.view.xywh[:2]
+    return find_regions(verdict.map, prepared.detector.pixel_threshold, verdict.spec, (height, width), offset)

@@ -1,0 +1,139 @@
+"""A model from a bundle, open and proven on this machine: what a line starts with, swaps to, or runs in its shadow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from simplenet_edge.bundle import Bundle
+from simplenet_edge.engines.fake import FakeEngine
+from simplenet_edge.engines.selection import choose_engine, open_engine
+from simplenet_edge.engines.verify import verify
+from simplenet_edge.errors import EngineError
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.spec import Frames
+
+__all__ = ["ModelLoader", "Shadow", "describe"]
+
+_log = logging.getLogger(__name__)
+
+_END_S = 5.0
+
+
+@dataclass(frozen=True)
+class ModelLoader:
+    """How to load a bundle: on which engine, in which precision, and whether its golden frames are replayed first."""
+
+    path: Path
+    engine: str = "auto"
+    precision: str = "fp32"
+    threads: int | None = None
+    check: bool = True
+
+    def load(self) -> Detector:
+        """A detector whose engine is open and has replayed the golden frames; `detector.engine.close()` ends it.
+
+        Raises BundleError, EngineError, ParityError; nothing stays open then.
+        """
+        name = choose_engine(self.engine, self.precision).name
+        engine = open_engine(Bundle(self.path), name, self.precision, self.threads)
+        engine.__enter__()
+        try:
+            if self.check and name != FakeEngine.name:
+                verify(engine).require()
+            return Detector(engine)
+        except BaseException:
+            engine.close()
+            raise
+
+
+def describe(detector: Detector) -> dict[str, Any]:
+    """What a status says of a model: plain JSON values."""
+    engine = detector.engine
+    return {
+        "bundle_id": detector.bundle_id,
+        "name": detector.bundle.manifest.name,
+        "engine": engine.name,
+        "provider": engine.provider,
+        "precision": engine.precision,
+        "threshold": detector.threshold,
+    }
+
+
+class Shadow:
+    """A second model that scores what the line scores and decides nothing: how would it have judged?
+
+    A context manager with a thread of its own. It looks at the newest frame whenever it is free and skips the others,
+    so it never holds up the line, though it takes its share of the processor. The engine belongs to the caller.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self._changed = threading.Condition()
+        self._waiting: tuple[Frames, FrameResult] | None = None
+        self._closed = False
+        self._counts = {"compared": 0, "disagreed": 0, "ok_to_ng": 0, "ng_to_ok": 0, "skipped": 0}
+        self._error: str | None = None
+        self._thread = threading.Thread(target=self._compare, name="shadow", daemon=True)
+
+    def __enter__(self) -> Shadow:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except EngineError as hanging:
+            _log.warning("%s", hanging)
+
+    def offer(self, image: Frames, result: FrameResult) -> None:
+        """Show it an image uint8 `(H, W, 3)` BGR that the line has judged; never waits. INVALID frames are left out."""
+        if result.verdict == "INVALID":
+            return
+        with self._changed:
+            self._counts["skipped"] += self._waiting is not None
+            self._waiting = (image, result)
+            self._changed.notify_all()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counts so far as plain JSON values."""
+        with self._changed:
+            return {"bundle_id": self.detector.bundle_id, **self._counts, "error": self._error}
+
+    def close(self) -> None:
+        """Stop comparing, after the frame that is waiting. Raises EngineError where that one hangs."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(_END_S)
+        if self._thread.is_alive():
+            raise EngineError("the shadow's engine does not come back from its frame; it can't be used")
+
+    def _compare(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._waiting is not None)
+                if self._waiting is None:
+                    return
+                (image, result), self._waiting = self._waiting, None
+            try:
+                verdict = self.detector.inspect(image).verdict
+            except Exception as error:  # it decides nothing, so it ends nothing; but it must be seen
+                with self._changed:
+                    self._error = str(error) or type(error).__name__
+                continue
+            with self._changed:
+                self._counts["compared"] += 1
+                if verdict != result.verdict:
+                    self._counts["disagreed"] += 1
+                    self._counts["ok_to_ng" if verdict == "NG" else "ng_to_ok"] += 1
+            if verdict != result.verdict:
+                _log.info("%s: %s, and the shadow says %s", result.record.name, result.verdict, verdict)

@@ -1,0 +1,170 @@
+"""A folder that images arrive in: each file once, when it is complete, in the order in which they are."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.imaging.preprocess import IMAGE_SUFFIXES, read_image
+from simplenet_edge.runtime.records import FrameRecord
+from simplenet_edge.runtime.sources.base import Source, utc_now
+from simplenet_edge.runtime.sources.files import natural_order
+
+__all__ = ["WatchedFolder"]
+
+_MARKED_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})  # an image that ends too early is told by its missing end
+_REPORT_S = 1.0
+_LOOK_SHARE = 4  # the pause after a look, in times of how long the look took: a large folder must not fill a core
+
+
+@dataclass
+class _Arrival:
+    """A file as last seen, since when it looks so, and whether it was given."""
+
+    size: int
+    changed_ns: int
+    since_s: float
+    given: bool = False
+
+
+class WatchedFolder(Source):
+    """New images of a folder and its subfolders; none is dropped, however slow the line is.
+
+    A JPEG or PNG is complete when its end is there, any other file when it hasn't changed for `settle_s`. One that
+    can't be decoded is tried again, and becomes an error record when it hasn't changed for `settle_s`. A file written
+    again under the same name is a new one. Hidden files are left alone: programs write them before they rename them.
+    """
+
+    on_demand: ClassVar[bool] = True
+
+    def __init__(self, path: Path, existing: bool = False, poll_s: float = 0.1, settle_s: float = 2.0) -> None:
+        super().__init__(str(path))
+        self.folder: Path = path
+        self._existing = existing
+        self._poll_s, self._settle_s = poll_s, settle_s
+        self._seen: dict[str, _Arrival] | None = None
+        self._is_mounted = False
+        self._told_s = -math.inf
+
+    def _open(self) -> None:
+        if not self.folder.is_dir():
+            raise SourceError(f"watch:{self.folder}: no such folder; create it, or name the one that images arrive in")
+        self._seen = {}
+        self._is_mounted = os.path.ismount(self.folder)
+        try:
+            self._look(self._seen)
+        except OSError as error:
+            raise SourceError(f"watch:{self.folder}: can't be read ({error.strerror}); check permissions") from error
+        for arrival in self._seen.values():
+            arrival.given = not self._existing
+
+    def _close(self) -> None:
+        self._seen = None
+
+    def __iter__(self) -> Iterator[FrameRecord]:
+        if self._seen is None:
+            raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
+        frame_id = 0
+        looked_s = 0.0
+        while not self.stopping.wait(max(self._poll_s, _LOOK_SHARE * looked_s)):
+            started_s = time.monotonic()
+            try:
+                self._look(self._seen)
+                looked_s = time.monotonic() - started_s
+            except OSError as error:
+                if (text := self._away(error)) is not None:
+                    yield FrameRecord(frame_id, f"{self.name}#{frame_id}", utc_now(), None, text)
+                    frame_id += 1
+                continue
+            if not self.connected:
+                self.connected, self._told_s = True, -math.inf
+                self.reconnects += 1
+            for name, arrival in self._complete(self._seen):
+                record = self._record(frame_id, name, arrival)
+                if record is not None:
+                    arrival.given = True
+                    yield record
+                    frame_id += 1
+                if self.stopping.is_set():
+                    return
+
+    def _away(self, error: OSError) -> str | None:
+        """What to say about a folder that is gone; at once, and then about once a second."""
+        self.connected = False
+        if time.monotonic() - self._told_s < _REPORT_S:
+            return None
+        self._told_s = time.monotonic()
+        return f"watch:{self.folder} can't be read ({error.strerror}); check that the folder is there and mounted"
+
+    def _look(self, seen: dict[str, _Arrival]) -> None:
+        """Bring `seen` up to date: new and changed files are to be given, those that are gone are forgotten."""
+        if self._is_mounted and not os.path.ismount(self.folder):
+            raise OSError(errno.ENODEV, "it is not mounted")  # else its files would be new ones when it is back
+        now_s = time.monotonic()
+        found = dict(_images(self.folder))
+        for path, stat in found.items():
+            known = seen.get(path)
+            if (
+                known is not None
+                and known.given
+                and known.size == stat.st_size
+                and stat.st_mtime_ns <= known.changed_ns
+            ):
+                continue  # an older time is one that a copying program set afterwards
+            if known is None or (known.size, known.changed_ns) != (stat.st_size, stat.st_mtime_ns):
+                seen[path] = _Arrival(stat.st_size, stat.st_mtime_ns, now_s)
+        for path in [path for path, arrival in seen.items() if path not in found and arrival.given]:
+            del seen[path]
+
+    def _complete(self, seen: dict[str, _Arrival]) -> list[tuple[str, _Arrival]]:
+        """What is to be given now, oldest first."""
+        ready = []
+        for path, arrival in seen.items():
+            marked = Path(path).suffix.lower() in _MARKED_SUFFIXES
+            if not arrival.given and time.monotonic() - arrival.since_s >= (0.0 if marked else self._settle_s):
+                ready.append((path, arrival))
+        return sorted(ready, key=lambda item: (item[1].since_s, item[1].changed_ns, natural_order(Path(item[0]))))
+
+    def _record(self, frame_id: int, path: str, arrival: _Arrival) -> FrameRecord | None:
+        """The file as a record; None where it may still grow."""
+        file = Path(path)
+        name = file.relative_to(self.folder).as_posix()
+        try:
+            before = _state(file)
+            record = FrameRecord(frame_id, name, utc_now(), read_image(file))
+            if _state(file) != before:
+                return None  # which of its states was read can't be told
+            arrival.size, arrival.changed_ns = before
+            return record
+        except (DataError, OSError) as error:
+            if time.monotonic() - arrival.since_s < self._settle_s:
+                return None
+            why = str(error) if isinstance(error, DataError) else f"{file} can't be read ({error.strerror})"
+            return FrameRecord(frame_id, name, utc_now(), None, why)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _images(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Image files at any depth. Raises OSError where the folder itself can't be read."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _images(Path(entry.path))
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+                    yield entry.path, entry.stat()
+            except FileNotFoundError:
+                continue  # moved away since the folder was listed

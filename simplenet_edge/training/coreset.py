@@ -1,0 +1,147 @@
+"""Fills a model's memory from the cached features of training: patches that cover all of them, and the balance.
+
+The patches are chosen by farthest-point sampling (Gonzalez 1985; the greedy coreset of PatchCore): each next one is
+the patch farthest from those chosen so far, so that a rare patch gets its place as surely as a common one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.training.features import FeatureCache
+
+__all__ = ["balance", "farthest_points", "remember"]
+
+POOL_ROWS = 200_000
+"""The most rows that remembered patches are chosen from: 102 MB of 128 components."""
+OTHER_ROWS = 20_000
+_CHOOSING_COMPONENTS = 64  # the leading ones hold most of a distance; more take much longer to read
+_LEAST_POINTS = 100
+_FLOOR_SHARE = 0.5  # of the mean distance of good patches that are not remembered
+_TOLD_EVERY = 200
+_CHUNK = 8192  # rows read at once
+
+
+def remember(
+    model: SimpleNet,
+    cache: FeatureCache,
+    seed: int,
+    *,
+    limit_s: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fill the memory with patches of the cache. The model must have its statistics already (`set_statistics`).
+
+    It holds fewer than its configuration says where there are fewer to choose from, or where `limit_s` seconds are over
+    before all are chosen. `progress` is told how many are, and of how many.
+    """
+    memory = model.memory
+    if memory is None:
+        return
+    end = math.inf if limit_s is None else time.perf_counter() + limit_s
+    memory.components.copy_(torch.from_numpy(_principal_components(cache.correlation, len(memory.components))))
+    pool, _ = _pool_and_others(model, cache, seed)
+    rows = torch.cat([memory.coordinates(standardized) for standardized in _standardized(model, cache, pool)])
+    leading, rng = rows[:, :_CHOOSING_COMPONENTS].contiguous(), np.random.default_rng(seed)
+    memory.patches = rows[farthest_points(leading, model.config.memory_size, rng, end=end, progress=progress)]
+
+
+@torch.no_grad()
+def balance(model: SimpleNet, cache: FeatureCache, weight: float, seed: int) -> None:
+    """Put the discriminator's score and the distance into one unit, the spread of each over good patches.
+
+    `weight` says how often the distance counts. The patches it is measured on are training patches that could not be
+    remembered. The model must be in evaluation mode.
+    """
+    memory = model.memory
+    if memory is None:
+        return
+    memory.floor.zero_()
+    scores, distances = [], []
+    _, others = _pool_and_others(model, cache, seed)
+    for standardized in _standardized(model, cache, others):
+        scores.append(-model.discriminator(model.pre_projection(standardized))[:, 0])
+        distances.append(memory.distances(standardized))
+    (score_mean, score_spread), (distance_mean, distance_spread) = (
+        _mean_and_spread(torch.cat(values)) for values in (scores, distances)
+    )
+    memory.floor.copy_(_FLOOR_SHARE * distance_mean)
+    memory.score_scale.copy_(1 / score_spread)
+    memory.distance_scale.copy_(weight / distance_spread)
+    memory.shift.copy_(-score_mean / score_spread - weight * distance_mean / distance_spread)
+
+
+def farthest_points(
+    rows: Tensor,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    end: float = math.inf,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Indices of at most `count` of the rows `(N, d)`, each the farthest from those before; the first is random.
+
+    Fewer where the time `end` of `time.perf_counter` passes, but a hundred in any case.
+    """
+    squares = rows.square().sum(dim=1)
+    distances = torch.full_like(squares, float("inf"))
+    chosen: list[Tensor] = []
+    latest = torch.tensor(int(rng.integers(len(rows))), device=rows.device)
+    total = min(count, len(rows))
+    while len(chosen) < total and (len(chosen) < _LEAST_POINTS or time.perf_counter() < end):
+        chosen.append(latest)
+        to_latest = torch.addmv(squares + squares[latest], rows, rows[latest], alpha=-2)
+        distances = torch.minimum(distances, to_latest)
+        distances[latest] = -1  # rounding must not choose it again
+        latest = distances.argmax()
+        if progress is not None and (len(chosen) % _TOLD_EVERY == 0 or len(chosen) == total):
+            progress(len(chosen), total)
+    return torch.stack(chosen)
+
+
+def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation; patches that hardly differ spread by a hundredth of their mean."""
+    mean = values.mean()
+    return mean, torch.maximum(values.std(correction=0), (0.01 * mean.abs()).clamp(min=1e-6))
+
+
+def _principal_components(correlation: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+    """The directions of largest variance of standardised rows, `(count, D)`."""
+    _, vectors = np.linalg.eigh(correlation)
+    return np.ascontiguousarray(vectors[:, ::-1][:, :count].T)
+
+
+def _pool_and_others(
+    model: SimpleNet, cache: FeatureCache, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices of the rows that may be remembered, and of some that may not, both sorted.
+
+    Where the cache holds whole images, the first are the patches that the memory will be asked about, those of its own
+    grid; otherwise, and where that grid is all of them, any half.
+    """
+    assert model.memory is not None
+    rng, total = np.random.default_rng((seed, len(cache.rows))), len(cache.rows)
+    height, width = model.grid_hw
+    eligible = np.zeros(total, bool)
+    stride = model.memory.stride
+    if total == cache.n_images * height * width and min(height * width, stride) > 1:
+        eligible.reshape(-1, height, width)[:, ::stride, ::stride] = True
+    else:
+        eligible[rng.permutation(total)[: (total + 1) // 2]] = True
+    pool, others = np.flatnonzero(eligible), np.flatnonzero(~eligible)
+    if len(others) == 0:  # a single row
+        others = pool
+    return (np.sort(rng.permutation(pool)[:POOL_ROWS]), np.sort(rng.permutation(others)[:OTHER_ROWS]))
+
+
+def _standardized(model: SimpleNet, cache: FeatureCache, indices: npt.NDArray[np.int64]) -> Iterator[Tensor]:
+    for start in range(0, len(indices), _CHUNK):
+        yield model.standardizer(cache.batch(indices[start : start + _CHUNK]).to(model.pixel_mean.device))

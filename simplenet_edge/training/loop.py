@@ -1,0 +1,195 @@
+"""The training of the two small networks on cached features: epochs, learning rates, checkpoints, and when to stop.
+
+In: a `FeatureCache`, rows float16 `(N, D)`. The model is trained in place; `checkpoint.pt` in the run's folder holds
+what the next meta-epoch depends on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.coreset import balance, remember
+from simplenet_edge.training.features import FeatureCache, whitening
+from simplenet_edge.training.step import AdversarialTrainer, NoiseConfig, StepResult
+from simplenet_edge.training.tensorboard import TensorBoardLogger
+
+__all__ = ["CHECKPOINT_NAME", "AfterMetaEpoch", "Course", "Progress", "set_statistics", "train_networks"]
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage's name, what is done and how much there is."""
+AfterMetaEpoch = Callable[[SimpleNet, int], None]
+"""Shown the model, in evaluation mode, and how many meta-epochs are done; each once, or again where a run resumed."""
+
+CHECKPOINT_NAME = "checkpoint.pt"
+_MEMORY_SHARE = 1 / 3  # of a time budget
+_PROGRESS = 0.99  # a loss below this share of the lowest before is progress
+
+
+def set_statistics(model: SimpleNet, cache: FeatureCache, shrinkage: float | None) -> None:
+    """Give a model the statistics of its training features, and its projection the whitening to start from."""
+    if not model.config.standardize:
+        return
+    model.standardizer.mean.copy_(torch.from_numpy(cache.mean))
+    model.standardizer.std.copy_(torch.from_numpy(cache.std))
+    first = next((module for module in model.pre_projection.modules() if isinstance(module, torch.nn.Linear)), None)
+    if shrinkage is not None and first is not None:
+        with torch.no_grad():
+            first.weight.copy_(torch.from_numpy(whitening(cache.correlation, shrinkage)))
+            first.bias.zero_()
+
+
+class _Clock:
+    """Time since training of the networks began, in seconds and as a share of the budget, 0 where there is none."""
+
+    def __init__(self, budget_s: float | None) -> None:
+        self._start = time.perf_counter()
+        self._budget_s = budget_s
+
+    def passed_s(self) -> float:
+        return time.perf_counter() - self._start
+
+    def share(self, seconds: float) -> float:
+        return 0.0 if self._budget_s is None else seconds / max(self._budget_s, 1e-9)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How training went: the figures of its last epoch, meta-epochs and steps done, and why it ended.
+
+    `lowest` is the lowest mean loss of a meta-epoch that counted as progress, `since` how many came after that one.
+    """
+
+    meta_epochs: int = 0
+    step: int = 0
+    last: dict[str, float] = field(default_factory=dict)
+    lowest: float = math.inf
+    since: int = 0
+    ended: str = "all epochs done"
+
+    def after(self, step: int, last: dict[str, float], loss: float) -> Course:
+        """The course once one more meta-epoch of mean loss `loss` is done."""
+        better = loss < _PROGRESS * self.lowest
+        lowest, since = (loss, 0) if better else (self.lowest, self.since + 1)
+        return Course(self.meta_epochs + 1, step, last, lowest, since)
+
+
+def train_networks(
+    model: SimpleNet,
+    cache: FeatureCache,
+    config: TrainConfig,
+    folder: Path,
+    key: str,
+    *,
+    report: Progress,
+    after_meta_epoch: AfterMetaEpoch | None = None,
+    budget_s: float | None = None,
+) -> Course:
+    """Train until the epochs are done, the loss stands still, or another meta-epoch would take longer than `budget_s`.
+
+    With a checkpoint of the same `key` in `folder`, go on from there. The model ends in evaluation mode.
+    """
+    began = time.perf_counter()
+    set_statistics(model, cache, config.whitening)
+    remember(
+        model,
+        cache,
+        config.seed,
+        limit_s=None if budget_s is None else _MEMORY_SHARE * budget_s,
+        progress=lambda done, count: report("memory", done, count),
+    )
+    trainer = AdversarialTrainer(
+        model,
+        noise=NoiseConfig(config.noise_std, config.mix_noise),
+        margin=config.margin,
+        discriminator_lr=config.discriminator_lr,
+        projection_lr=config.projection_lr,
+        weight_decay=config.weight_decay,
+    )
+    course = _load_checkpoint(folder / CHECKPOINT_NAME, key, trainer)
+    total = config.meta_epochs * config.gan_epochs
+    clock = _Clock(None if budget_s is None else budget_s - (time.perf_counter() - began))
+    longest = 0.0
+    model.train()
+    with TensorBoardLogger(folder / "tensorboard", course.step) as log:
+        for meta_epoch in range(course.meta_epochs, config.meta_epochs):
+            if config.patience is not None and course.since >= config.patience:
+                course = dataclasses.replace(course, ended="the loss stood still")
+                break
+            started = clock.passed_s()
+            if longest > 0 and clock.share(started + longest) > 1:
+                course = dataclasses.replace(course, ended="the time budget was over")
+                break
+            losses = []
+            for epoch in range(meta_epoch * config.gan_epochs, (meta_epoch + 1) * config.gan_epochs):
+                last = dataclasses.asdict(_epoch(trainer, cache, config, epoch, log, clock))
+                losses.append(last["loss"])
+                log.scalars(**last)
+                report("training", epoch + 1, total)
+            if after_meta_epoch is not None:
+                balance(model.eval(), cache, config.memory_weight, config.seed)
+                after_meta_epoch(model, meta_epoch + 1)
+                model.train()
+            course = course.after(log.global_step, last, float(np.mean(losses)))
+            _save_checkpoint(folder / CHECKPOINT_NAME, key, trainer, course)
+            longest = max(longest, clock.passed_s() - started)
+    balance(model.eval(), cache, config.memory_weight, config.seed)
+    return course
+
+
+def _epoch(
+    trainer: AdversarialTrainer,
+    cache: FeatureCache,
+    config: TrainConfig,
+    epoch: int,
+    log: TensorBoardLogger,
+    clock: _Clock,
+) -> StepResult:
+    """One pass; its randomness depends on the seed and the epoch's number only, so that a resumed run repeats it."""
+    n_rows = len(cache.rows)
+    order = np.random.default_rng((config.seed, epoch)).permutation(n_rows)
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0]))
+    size = min(config.batch_patches, n_rows)
+    steps = min(n_rows // size, config.steps_per_epoch or n_rows)
+    device = trainer.model.pixel_mean.device
+    total = config.meta_epochs * config.gan_epochs * steps
+    results = []
+    for i in range(steps):
+        done = max((epoch * steps + i) / total, clock.share(clock.passed_s()))
+        trainer.scale_learning_rates(_lr_share(min(done, 1.0), config.final_lr_share))
+        batch = cache.batch(order[i * size : (i + 1) * size]).to(device)
+        results.append(trainer.step(batch, generator))
+        log.global_step += 1
+    means = np.mean([dataclasses.astuple(result) for result in results], axis=0)
+    return StepResult(*(float(value) for value in means))
+
+
+def _lr_share(done: float, final: float) -> float:
+    """Half a cosine from 1 at the start to `final` at the end; `done` is within 0..1."""
+    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _save_checkpoint(path: Path, key: str, trainer: AdversarialTrainer, course: Course) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save({"key": key, "course": dataclasses.asdict(course), "trainer": trainer.state_dict()}, temporary)
+    os.replace(temporary, path)
+
+
+def _load_checkpoint(path: Path, key: str, trainer: AdversarialTrainer) -> Course:
+    if not path.is_file():
+        return Course()
+    state = torch.load(path, map_location=trainer.model.pixel_mean.device, weights_only=True)
+    if state["key"] != key:
+        return Course()
+    trainer.load_state_dict(state["trainer"])
+    return Course(**state["course"])

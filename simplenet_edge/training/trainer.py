@@ -1,0 +1,229 @@
+"""Train a SimpleNet on good parts: features once, then the two small networks, then the operating point.
+
+In: samples of good parts. Out: a `TrainingRun` folder. No defect image and no test image is read here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from simplenet_edge.data.augment import augmented_frames
+from simplenet_edge.data.layouts import Sample
+from simplenet_edge.data.reading import fingerprint, read_frames, split_good
+from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.spec import Frames, to_dict
+from simplenet_edge.system import OPENCV_WHEELS, installed_version
+from simplenet_edge.threshold import calibration_share, conformal_threshold, pixel_threshold, score_statistics
+from simplenet_edge.training.config import TrainConfig, paper_recipe
+from simplenet_edge.training.features import FeatureCache, extract_features
+from simplenet_edge.training.loop import CHECKPOINT_NAME, AfterMetaEpoch, Progress, train_networks
+from simplenet_edge.training.run import CALIBRATION_NAME, TrainingRun
+
+__all__ = ["AfterMetaEpoch", "Progress", "TrainConfig", "paper_recipe", "train"]
+
+_FEATURES_FOLDER = "features"
+_EXTRACTION_SHARE = 0.6  # of a time budget
+
+
+def train(
+    model: SimpleNet,
+    good: Sequence[Sample],
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    after_meta_epoch: AfterMetaEpoch | None = None,
+) -> TrainingRun:
+    """Train `model` in place on samples of good parts and write the run into `folder`.
+
+    With `resume`, an interrupted run in `folder` goes on where its last meta-epoch ended and, on a CPU, comes to the
+    same bits as an unbroken one; a finished run is returned as it is. `after_meta_epoch` only watches: it must not
+    change the model. Where the usual share of calibration images is too small for `alpha`, `calibration_share` enlarges
+    it. Raises ConfigError where `folder` holds another run, DataError for images that can't be used.
+    """
+    report = progress or (lambda stage, done, total: None)
+    share = calibration_share(len(good), config.alpha, config.calibration_share)
+    split = split_good(good, share, config.seed)
+    data_fingerprint = fingerprint(good)
+    key = _run_key(model, config, data_fingerprint)
+    if _claim(folder, key, resume):
+        return TrainingRun.load(folder)
+    started = time.perf_counter()
+    cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, report)
+    extracted = time.perf_counter()
+    left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        course = train_networks(
+            model, cache, config, folder, key, report=report, after_meta_epoch=after_meta_epoch, budget_s=left_s
+        )
+    trained = time.perf_counter()
+    scores, map_maxima, corrupt_calibration = _calibration_scores(model, split.calibration, config, report)
+    record = {
+        "train": to_dict(config),
+        "split": split.to_dict(),
+        "sources": {
+            "calibration": [os.fspath(sample.path.resolve()) for sample in split.calibration],
+            "fingerprint": fingerprint(split.calibration),
+        },
+        "corrupt": [*cache.corrupt, *_named(corrupt_calibration)],
+        "data_fingerprint": data_fingerprint,
+        "patches": {"images": cache.n_images, "rows": len(cache.rows)},
+        "last_epoch": course.last,
+        "meta_epochs": course.meta_epochs,
+        "ended": course.ended,
+        "backbone_sha256": _backbone_hash(model),
+        "device": _device_name(model),
+        "threads": torch.get_num_threads(),
+        "seconds": {
+            "extraction": extracted - started,
+            "training": trained - extracted,
+            "calibration": time.perf_counter() - trained,
+        },
+        "versions": _versions(),
+    }
+    values = np.array(list(scores.values()))
+    point = conformal_threshold(values, config.alpha)
+    run = TrainingRun(
+        folder,
+        model.eval(),
+        dataclasses.replace(point, pixel_threshold=pixel_threshold(np.array(map_maxima), config.alpha)),
+        score_statistics(values),
+        scores,
+        record,
+        _golden_frames(model, split.calibration, scores),
+    )
+    run.save()
+    shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
+    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    return run
+
+
+def _run_key(model: SimpleNet, config: TrainConfig, data_fingerprint: str) -> str:
+    """What must be equal for a run to go on: model, backbone weights, recipe and data."""
+    digest = hashlib.sha256(data_fingerprint.encode())
+    for part in (model.config, model.input_spec, config):
+        digest.update(json.dumps(to_dict(part), sort_keys=True).encode())
+    digest.update(_backbone_hash(model).encode())
+    return digest.hexdigest()
+
+
+def _backbone_hash(model: SimpleNet) -> str:
+    digest = hashlib.sha256()
+    for tensor in model.backbone.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _device_name(model: SimpleNet) -> str:
+    device = model.pixel_mean.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+
+
+def _claim(folder: Path, key: str, resume: bool) -> bool:
+    """Make `folder` this run's own; True where the run is finished already. Raises ConfigError."""
+    marker = folder / "run.key"
+    found = marker.read_text(encoding="utf-8") if marker.is_file() else None
+    if folder.exists() and any(folder.iterdir()):
+        if not resume:
+            raise ConfigError(f"{folder} is not empty; name another folder, or pass --resume to go on with that run")
+        if found != key:
+            raise ConfigError(
+                f"{folder} holds another run (other images, options, weights or version); name another folder"
+            )
+        return (folder / CALIBRATION_NAME).is_file()
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(key, encoding="utf-8")
+    return False
+
+
+def _features(
+    model: SimpleNet, samples: Sequence[Sample], config: TrainConfig, folder: Path, key: str, report: Progress
+) -> FeatureCache:
+    if config.budget_s is not None:  # whatever part of them time allows should be a fair sample
+        order = np.random.default_rng(config.seed).permutation(len(samples))
+        samples = [samples[i] for i in order]
+    reader = read_frames(samples, model.input_spec, config.max_corrupt_share)
+    cache = FeatureCache.open(folder, key)
+    frames: Iterable[Frames] = (frame for _, frame in reader)
+    n_frames = len(samples)
+    if config.augment is not None:
+        frames = augmented_frames(frames, config.augment, config.seed)
+        n_frames *= 1 + config.augment.copies
+    if config.budget_s is not None:
+        frames = _until(frames, time.perf_counter() + _EXTRACTION_SHARE * config.budget_s)
+    if cache is None:
+        cache = extract_features(
+            model,
+            frames,
+            n_frames,
+            folder,
+            key=key,
+            budget_bytes=config.cache_bytes,
+            seed=config.seed,
+            progress=lambda done: report("features", done, n_frames),
+            corrupt=lambda: _named(reader.corrupt),
+        )
+    return cache
+
+
+def _named(corrupt: Sequence[tuple[Path, str]]) -> list[str]:
+    return [f"{path.name}: {reason.removeprefix(f'{path}: ')}" for path, reason in corrupt]
+
+
+def _until(frames: Iterable[Frames], end: float) -> Iterator[Frames]:
+    """The frames that come before `end`, seconds of `time.perf_counter`, and the first one always."""
+    for frame in frames:
+        yield frame
+        if time.perf_counter() > end:
+            return
+
+
+def _calibration_scores(
+    model: SimpleNet, samples: Sequence[Sample], config: TrainConfig, report: Progress
+) -> tuple[dict[str, float], list[float], list[tuple[Path, str]]]:
+    """The score of each calibration image by name, the largest values of their maps, and the files left out."""
+    reader = read_frames(samples, model.input_spec, config.max_corrupt_share)
+    scores: dict[str, float] = {}
+    map_maxima: list[float] = []
+    for sample, frame in reader:
+        prediction = model.predict(frame[np.newaxis])
+        scores[sample.name] = float(prediction.score[0])
+        map_maxima.append(float(prediction.map.max()))
+        report("calibration", len(scores), len(samples))
+    if not scores:
+        raise DataError("no readable image among the calibration images; add images of good parts")
+    return scores, map_maxima, reader.corrupt
+
+
+def _golden_frames(model: SimpleNet, samples: Sequence[Sample], scores: dict[str, float]) -> Frames:
+    """The calibration frames with the lowest, the middle and the highest score."""
+    ordered = sorted(scores, key=lambda name: scores[name])
+    chosen = {ordered[0], ordered[len(ordered) // 2], ordered[-1]}
+    reader = read_frames([sample for sample in samples if sample.name in chosen], model.input_spec)
+    return np.stack([frame for _, frame in reader])
+
+
+def _versions() -> dict[str, str]:
+    libraries = {
+        "simplenet-edge": ("simplenet-edge",),
+        "torch": ("torch",),
+        "torchvision": ("torchvision",),
+        "numpy": ("numpy",),
+        "opencv": OPENCV_WHEELS,
+    }
+    found = {name: installed_version(*wheels) or "unknown" for name, wheels in libraries.items()}
+    return {"python": platform.python_version(), **found}

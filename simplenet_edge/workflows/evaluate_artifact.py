@@ -1,0 +1,63 @@
+"""Evaluate what is on disk, a training run or a bundle, and leave the figures and the report beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from simplenet_edge.bundle import MANIFEST_NAME, Bundle
+from simplenet_edge.data.layouts import Dataset
+from simplenet_edge.engines.selection import open_engine
+from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.evaluation.evaluator import evaluate
+from simplenet_edge.evaluation.report.html import write_report
+from simplenet_edge.evaluation.results import Evaluation, write_evaluation
+from simplenet_edge.spec import Predictor
+from simplenet_edge.training.run import EVALUATION_FOLDER, TrainingRun
+
+__all__ = ["REPORT_NAME", "assess"]
+
+REPORT_NAME = "report.html"
+
+
+def assess(
+    model: Path,
+    dataset: Dataset,
+    folder: Path | None = None,
+    engine: str = "auto",
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Evaluation, Path]:
+    """Measure the training run or bundle at `model` on the dataset's test images; the evaluation and the report's path.
+
+    A run is measured in PyTorch, a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
+    `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Raises
+    DataError without test images, ConfigError for options that don't go with what `model` is.
+    """
+    if not dataset.test:
+        raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders or pass --defect FOLDER")
+    with ExitStack() as stack:
+        predictor: Predictor
+        if model.suffix == ".zip" or (model / MANIFEST_NAME).is_file():
+            bundle = Bundle(model)
+            if bundle.manifest.frame_hw is not None:
+                raise ConfigError(
+                    f"{model} takes whole camera frames, datasets are read as model frames; evaluate the training run, "
+                    "or a bundle exported without --frame"
+                )
+            record, spec = bundle.record(precision), bundle.manifest.input
+            point, statistics = record.operating_point, record.score_statistics
+            predictor = stack.enter_context(open_engine(bundle, engine, precision))
+            folder = folder or model.resolve().with_name(f"{model.resolve().stem}-{EVALUATION_FOLDER}")
+        else:
+            if engine != "auto" or precision != "fp32":
+                raise ConfigError("--engine and --precision go with a bundle; a training run is measured in PyTorch")
+            run = TrainingRun.load(model)
+            point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
+            predictor = run.model
+            folder = folder or model / EVALUATION_FOLDER
+        result = evaluate(predictor, dataset.test, spec, point, progress=progress)
+        write_evaluation(folder, result)
+        write_report(folder / REPORT_NAME, result, predictor, statistics, f"{dataset.name}: {model.name}")
+    return result, folder / REPORT_NAME

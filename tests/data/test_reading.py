@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import json
+import os
+import tracemalloc
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simplenet_edge.data.layouts import Sample, load_dataset
+from simplenet_edge.data.reading import Split, fingerprint, read_frames, read_sample_mask, split_good
+from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.spec import InputSpec
+
+SPEC = InputSpec(8, 8)
+
+
+def put(path: Path, seed: int | None = None, size_hw: tuple[int, int] = (12, 10)) -> Path:
+    """A PNG of noise; without a seed, its own by its name and folders, so that no two files are copies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed if seed is not None else list(os.fsencode("/".join(path.parts[-3:]))))
+    _, data = cv2.imencode(".png", rng.integers(0, 255, (*size_hw, 3), dtype=np.uint8))
+    path.write_bytes(data.tobytes())
+    return path
+
+
+def put_mask(path: Path, size_hw: tuple[int, int] = (12, 10)) -> Path:
+    """A mask whose upper half is defective."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(size_hw, np.uint8)
+    mask[: size_hw[0] // 2] = 255
+    path.write_bytes(cv2.imencode(path.suffix, mask)[1].tobytes())
+    return path
+
+
+def names(samples: Sequence[Sample]) -> list[str]:
+    return [sample.name for sample in samples]
+
+
+# --- split
+
+
+def good_samples(folder: Path, seeds: Sequence[int]) -> list[Sample]:
+    return [Sample(put(folder / f"{index:03}.png", seed=seed)) for index, seed in enumerate(seeds)]
+
+
+@given(
+    seeds=st.lists(st.integers(0, 6), min_size=2, max_size=14).filter(lambda seeds: len(set(seeds)) > 1),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_split_keeps_all_and_never_separates_copies(seeds: list[int], share: float, seed: int, tmp_path: Path) -> None:
+    samples = good_samples(tmp_path, seeds)
+    split = split_good(samples, share, seed)
+    assert split.train
+    assert split.calibration
+    assert sorted(names(split.train) + names(split.calibration)) == names(samples)
+    assert names(split.train) == sorted(names(split.train))
+    assert names(split.calibration) == sorted(names(split.calibration))
+    by_name = dict(zip(names(samples), seeds, strict=True))
+    train, calibration = ({by_name[name] for name in names(side)} for side in (split.train, split.calibration))
+    assert train.isdisjoint(calibration)
+    smallest_group = min(Counter(seeds).values())
+    assert len(split.calibration) <= max(round(share * len(seeds)), smallest_group)
+    assert split_good(samples, share, seed) == split
+
+
+def test_split_sizes_and_seeds(tmp_path: Path) -> None:
+    samples = good_samples(tmp_path, range(50))
+    splits = [split_good(samples, 0.2, seed) for seed in range(4)]
+    assert all((len(split.train), len(split.calibration)) == (40, 10) for split in splits)
+    assert len({split.calibration for split in splits}) == 4
+
+
+def test_split_does_not_depend_on_names_or_order(tmp_path: Path) -> None:
+    def contents(split: Split) -> set[bytes]:
+        return {sample.path.read_bytes() for sample in split.calibration}
+
+    first = good_samples(tmp_path / "one", range(20))
+    second = good_samples(tmp_path / "two", range(19, -1, -1))
+    assert contents(split_good(first)) == contents(split_good(second))
+
+
+def test_one_large_group_of_copies_stays_in_training(tmp_path: Path) -> None:
+    split = split_good(good_samples(tmp_path, [0] * 30 + [1, 2, 3]), 0.3)
+    assert names(split.calibration) == ["030.png", "031.png", "032.png"]
+
+
+def test_split_is_recorded_by_name(tmp_path: Path) -> None:
+    split = split_good(good_samples(tmp_path, range(5)))
+    record = json.loads(json.dumps(split.to_dict()))
+    assert record == {"train": names(split.train), "calibration": names(split.calibration)}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "complaint"),
+    [([], "found 0"), ([1], "found 1"), ([1, 1, 1], "found 3 copies of one")],
+)
+def test_too_few_different_images(seeds: list[int], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"at least 2 .* 100 .*{complaint}"):
+        split_good(good_samples(tmp_path, seeds))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
+def test_share_outside_its_range(share: float) -> None:
+    with pytest.raises(ConfigError, match="calibration_share"):
+        split_good([], share)
+
+
+def test_split_of_a_file_that_went_away(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.png: can't be read"):
+        split_good([Sample(put(tmp_path / "here.png")), Sample(tmp_path / "gone.png")])
+
+
+# --- reading
+
+
+def corrupt(samples: Sequence[Sample], positions: Sequence[int]) -> None:
+    for position in positions:
+        samples[position].path.write_bytes(b"not an image")
+
+
+def test_frames_come_in_order_and_in_size(tmp_path: Path) -> None:
+    samples = good_samples(tmp_path, range(5))
+    reader = read_frames(samples, SPEC)
+    for _ in range(2):  # a second pass starts anew
+        read = list(reader)
+        assert [sample for sample, _ in read] == samples
+        assert all(frame.shape == (8, 8, 3) and frame.dtype == np.uint8 for _, frame in read)
+        assert reader.corrupt == []
+
+
+def test_a_few_corrupt_files_are_left_out_and_listed(tmp_path: Path) -> None:
+    samples = good_samples(tmp_path, range(20))
+    corrupt(samples, [3])
+    reader = read_frames(samples, SPEC, max_corrupt_share=0.05)
+    for _ in range(2):
+        assert [sample for sample, _ in reader] == samples[:3] + samples[4:]
+        assert [path for path, _ in reader.corrupt] == [samples[3].path]
+        assert "003.png" in reader.corrupt[0][1]
+
+
+def test_too_many_corrupt_files_are_an_error_that_lists_them(tmp_path: Path) -> None:
+    samples = good_samples(tmp_path, range(20))
+    corrupt(samples, range(2, 12))
+    reader = read_frames(samples, SPEC, max_corrupt_share=0.3)
+    with pytest.raises(DataError) as caught:
+        list(reader)
+    message = str(caught.value)
+    assert message.startswith("7 of the first 9 images (of 20) can't be used, expected at most 30% of them: ")
+    assert "002.png" in message
+    assert "006.png" in message
+    assert message.endswith("and 2 more")
+    assert "007.png" not in message
+    assert len(reader.corrupt) == 7
+
+
+@pytest.mark.parametrize(
+    ("n", "n_corrupt", "share", "fatal"),
+    [
+        (20, 1, 0.05, False),  # exactly the share
+        (19, 1, 0.05, True),
+        (100, 29, 0.29, False),  # 0.29 * 100 is below 29 in floating point
+        (3, 1, 0.0, True),
+        (3, 3, 1.0, True),  # all corrupt
+        (3, 2, 1.0, False),
+    ],
+)
+def test_where_the_share_ends(n: int, n_corrupt: int, share: float, fatal: bool, tmp_path: Path) -> None:
+    samples = good_samples(tmp_path, range(n))
+    corrupt(samples, range(n_corrupt))
+    reader = read_frames(samples, SPEC, share)
+    if fatal:
+        with pytest.raises(DataError):
+            list(reader)
+    else:
+        assert len(list(reader)) == n - n_corrupt
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_corrupt_share_outside_its_range(share: float) -> None:
+    with pytest.raises(ConfigError, match="max_corrupt_share"):
+        read_frames([], SPEC, share)
+
+
+def test_no_samples_give_no_frames() -> None:
+    assert list(read_frames([], SPEC)) == []
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    large = put(tmp_path / "large.png", size_hw=(256, 256))
+    reader = read_frames([Sample(large)] * 40, InputSpec(256, 256))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in reader) == 40
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * 256 * 256 * 3
+
+
+# --- masks
+
+
+def test_mask_of_a_sample(tmp_path: Path) -> None:
+    image, mask = put(tmp_path / "a.png", size_hw=(32, 20)), put_mask(tmp_path / "a_mask.png", size_hw=(32, 20))
+    moved = read_sample_mask(Sample(image, "dent", mask), SPEC)
+    assert moved is not None
+    assert moved.dtype == np.bool_
+    assert moved[:4].all()
+    assert not moved[4:].any()
+    good = read_sample_mask(Sample(image), SPEC)
+    assert good is not None
+    assert good.shape == (8, 8)
+    assert not good.any()
+    assert read_sample_mask(Sample(image, "dent"), SPEC) is None
+
+
+def test_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    image, mask = put(tmp_path / "a.png", size_hw=(32, 20)), put_mask(tmp_path / "a_mask.png", size_hw=(20, 32))
+    with pytest.raises(DataError, match=r"a_mask\.png: expected .* 32x20, found 20x32"):
+        read_sample_mask(Sample(image, "dent", mask), SPEC)
+
+
+def test_mask_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    image = put(tmp_path / "a.png")
+    (tmp_path / "m.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"m\.png"):
+        read_sample_mask(Sample(image, "dent", tmp_path / "m.png"), SPEC)
+
+
+# --- fingerprint
+
+
+def test_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
+    samples = good_samples(tmp_path / "one", range(4))
+    first = fingerprint(samples)
+    assert len(first) == 64
+    assert fingerprint(samples[::-1]) == first
+    assert fingerprint(good_samples(tmp_path / "elsewhere", range(4))) == first
+    assert fingerprint(samples[:3]) != first
+    assert fingerprint([*samples[:3], Sample(samples[3].path, name="other.png")]) != first
+    swapped = [Sample(a.path, name=b.name) for a, b in zip(samples, samples[::-1], strict=True)]
+    assert fingerprint(swapped) != first
+    put(samples[0].path, seed=99)
+    assert fingerprint(samples) != first
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are Unicode there")
+def test_fingerprint_of_a_name_that_is_not_unicode(tmp_path: Path) -> None:
+    put(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    assert len(fingerprint(load_dataset(tmp_path).train)) == 64
+
+
+# --- real data
+
+
+def test_magnetic_tile_splits(shared: Path) -> None:
+    split = split_good(load_dataset(shared / "data" / "magnetic_tile").train)
+    assert (len(split.train), len(split.calibration)) == (609, 152)
+
+
+@pytest.mark.slow
+def test_every_magnetic_tile_image_and_mask_is_read(shared: Path) -> None:
+    dataset = load_dataset(shared / "data" / "magnetic_tile")
+    spec = InputSpec(64, 64, "center-crop", 72)
+    reader = read_frames([*dataset.train, *dataset.test], spec, max_corrupt_share=0.0)
+    assert sum(frame.shape == (64, 64, 3) for _, frame in reader) == 761 + 583
+    masks = [read_sample_mask(sample, InputSpec(256, 256)) for sample in dataset.test]
+    defective = [mask for mask, sample in zip(masks, dataset.test, strict=True) if sample.defect is not None]
+    assert sum(mask is not None and bool(mask.any()) for mask in defective) == 388  # 4 masks are blank as published
