@@ -42,7 +42,8 @@ from simplenet_edge.bundle import Bundle
 from simplenet_edge.data.layouts import Dataset, load_dataset
 from simplenet_edge.data.reading import read_frames, split_good
 from simplenet_edge.engines import open_engine
-from simplenet_edge.imaging.preprocess import preprocess, read_image
+from simplenet_edge.imaging.decode import read_image
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.model.backbone import Backbone, load_weights_file
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.runtime.detector import Detector

@@ -19,7 +19,7 @@ from machine import interleaved_ms, machine, summary, write_result
 
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
-from simplenet_edge.export.precision.fp16 import to_half
+from simplenet_edge.export.precision.fp16 import to_fp16
 from simplenet_edge.export.precision.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
 from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.build import build_simplenet
@@ -35,8 +35,8 @@ def graphs(backbone: str, frames: np.ndarray[Any, Any]) -> dict[str, onnx.ModelP
     quantized = quantize(fp32, activation_scales(fp32, "min-max", frames), list(quantizable_layers(fp32)))
     return {
         "fp32": fp32,
-        "fp16": to_half(fp32, {}).graph,
-        "int8": to_half(quantized, {}, backbone_nodes(fp32)).graph,
+        "fp16": to_fp16(fp32, {}).graph,
+        "int8": to_fp16(quantized, {}, backbone_nodes(fp32)).graph,
     }
 
 

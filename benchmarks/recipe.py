@@ -46,7 +46,7 @@ from simplenet_edge.spec import to_dict
 from simplenet_edge.threshold import conformal_threshold
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, Moments
-from simplenet_edge.training.loop import AfterMetaEpoch, Course, train_networks
+from simplenet_edge.training.loop import AfterMetaEpoch, TrainingState, train_networks
 from simplenet_edge.training.run import write_json
 
 BATCH = 16
@@ -265,7 +265,7 @@ def trained(
     variant: Variant,
     after: AfterMetaEpoch | None = None,
     kept: Path | None = None,
-) -> tuple[Course, Noise | None]:
+) -> tuple[TrainingState, Noise | None]:
     """Train the model on rows `(images, patches, D)`: the course, and the noise where that isn't the product's.
 
     With `kept`, a folder, it goes on from the checkpoint that it left there.

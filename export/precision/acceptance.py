@@ -29,7 +29,7 @@ from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.results import Evaluation
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, Predictor
 
-__all__ = ["BOUNDS", "Bounds", "Gate", "GateResult", "require_passed"]
+__all__ = ["BOUNDS", "AcceptanceResult", "AcceptanceTest", "Bounds", "require_passed"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class GateResult:
+class AcceptanceResult:
     """A precision beside FP32. Map and score differences are shares of the range of the FP32 maps; None = undefined.
 
     `images` is "labelled" or "calibration"; `failures` is empty for a precision that passed.
@@ -105,7 +105,7 @@ class GateResult:
         ]
 
 
-class Gate:
+class AcceptanceTest:
     """Compares precisions with the FP32 predictor on one set of samples.
 
     `reference_point` is the FP32 operating point from the same calibration images that the precisions' come from.
@@ -130,7 +130,7 @@ class Gate:
         self._recorded = _Recorded(reference)
         self._expected = evaluate(self._recorded, samples, spec, reference_point, progress=progress)
 
-    def judge(self, precision: str, candidate: Predictor, point: OperatingPoint) -> tuple[GateResult, Evaluation]:
+    def judge(self, precision: str, candidate: Predictor, point: OperatingPoint) -> tuple[AcceptanceResult, Evaluation]:
         """The comparison and the candidate's own figures at its operating point."""
         paired = _Paired(candidate, self._recorded.predictions)
         found = evaluate(paired, self._samples, self._spec, point, progress=self._progress)
@@ -138,7 +138,7 @@ class Gate:
         scores, expected_scores = (np.array([image.score for image in e.images]) for e in (found, expected))
         flipped = np.array([a.rejected != b.rejected for a, b in zip(found.images, expected.images, strict=True)])
         near = np.abs(expected_scores - self._point.threshold) <= bounds.rounding * paired.scale
-        result = GateResult(
+        result = AcceptanceResult(
             precision=precision,
             images="labelled" if self._labelled else "calibration",
             n_images=len(scores),
@@ -158,7 +158,7 @@ class Gate:
         return dataclasses.replace(result, failures=_failures(result, bounds)), found
 
 
-def require_passed(result: GateResult) -> GateResult:
+def require_passed(result: AcceptanceResult) -> AcceptanceResult:
     """The result itself; raises ParityError, with the table, where it failed."""
     if result.passed:
         return result
@@ -208,7 +208,7 @@ class _Paired:
         return found
 
 
-def _failures(result: GateResult, bounds: Bounds) -> tuple[str, ...]:
+def _failures(result: AcceptanceResult, bounds: Bounds) -> tuple[str, ...]:
     failures = []
     if result.flips > bounds.flips * result.n_images:
         failures.append(f"{result.flips} of {result.n_images} verdicts flip, at most {bounds.flips:.1%} may")

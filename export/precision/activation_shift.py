@@ -17,10 +17,10 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-__all__ = ["centre_activations"]
+__all__ = ["shift_activations"]
 
 
-def centre_activations(model: onnx.ModelProto) -> onnx.ModelProto:
+def shift_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the graph, equal but for rounding, with each Clip centred that stands between such convolutions."""
     centred = onnx.ModelProto()
     centred.CopyFrom(model)

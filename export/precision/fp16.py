@@ -2,7 +2,7 @@
 
 In and out: an ONNX graph of the contract (frames uint8, score and map float32). Weights and activations from the first
 convolution to the last but one are float16. Float32 stay: the pixel normalisation, the last convolution (it gives the
-score) and everything behind it, operators outside `HALF_OPERATORS`, what quantisation reads or writes, and nodes whose
+score) and everything behind it, operators outside `FP16_OPERATORS`, what quantisation reads or writes, and nodes whose
 weights or measured activations don't fit into float16.
 """
 
@@ -18,12 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from simplenet_edge.spec import Frames
 
-__all__ = ["HALF_OPERATORS", "HalfGraph", "activation_ranges", "half_layers", "rounded_twin", "to_half"]
+__all__ = ["FP16_OPERATORS", "Fp16Graph", "activation_ranges", "fp16_layers", "rounded_twin", "to_fp16"]
 
 _LINEAR = {"AveragePool", "Conv", "Gemm", "GlobalAveragePool", "MatMul"}
 _ELEMENTWISE = {"Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "MaxPool", "Mul", "Relu", "Sigmoid", "Sub"}
 _LAYOUT = {"Concat", "Flatten", "Gather", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
-HALF_OPERATORS = frozenset(_LINEAR | _ELEMENTWISE | _LAYOUT)
+FP16_OPERATORS = frozenset(_LINEAR | _ELEMENTWISE | _LAYOUT)
 """Operators that every engine runs in float16 without losing more than the rounding of their results."""
 
 _HEADROOM = 4  # a defect may drive an activation beyond what good calibration parts show
@@ -32,7 +32,7 @@ _SMALLEST = float(np.finfo(np.float16).smallest_normal)
 
 
 @dataclass(frozen=True)
-class HalfGraph:
+class Fp16Graph:
     """The typed graph, and the nodes that stayed float32 because a value doesn't fit: name -> the reason."""
 
     graph: onnx.ModelProto
@@ -61,8 +61,8 @@ def activation_ranges(model: onnx.ModelProto, frames: Iterable[Frames]) -> dict[
     return dict(zip(names, largest.tolist(), strict=True))
 
 
-def half_layers(model: onnx.ModelProto) -> dict[str, str]:
-    """The convolutions that `to_half` may put into float16, in order: node name -> the layer's name."""
+def fp16_layers(model: onnx.ModelProto) -> dict[str, str]:
+    """The convolutions that `to_fp16` may put into float16, in order: node name -> the layer's name."""
     candidates = _between_convolutions(model)
     return {
         node.name: node.input[1].removesuffix(".weight")
@@ -71,7 +71,7 @@ def half_layers(model: onnx.ModelProto) -> dict[str, str]:
     }
 
 
-def to_half(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collection[str] = ()) -> HalfGraph:
+def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collection[str] = ()) -> Fp16Graph:
     """`model` with float16 where it is safe; `ranges` are the magnitudes that `activation_ranges` measured.
 
     An activation without a range counts as one that fits. The nodes named in `keep` stay float32. The graph is checked:
@@ -85,7 +85,7 @@ def to_half(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collectio
     kept: dict[str, str] = {}
     halves = set()
     for node in model.graph.node:
-        if node.op_type not in HALF_OPERATORS or node.name not in candidates:
+        if node.op_type not in FP16_OPERATORS or node.name not in candidates:
             continue
         unfit = [
             f"{name} reaches {magnitude[name]:.3g}"
@@ -96,7 +96,7 @@ def to_half(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collectio
             kept[node.name] = ", ".join(unfit)
         else:
             halves.add(node.name)
-    return HalfGraph(_retype(model, halves, floats, weights), kept)
+    return Fp16Graph(_retype(model, halves, floats, weights), kept)
 
 
 def rounded_twin(model: onnx.ModelProto) -> onnx.ModelProto:

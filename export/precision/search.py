@@ -16,8 +16,8 @@ from simplenet_edge.data.layouts import Sample
 from simplenet_edge.engines.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.errors import ParityError
 from simplenet_edge.evaluation.results import Evaluation
-from simplenet_edge.export.precision.acceptance import BOUNDS, Gate, GateResult, require_passed
-from simplenet_edge.export.precision.activation_shift import centre_activations
+from simplenet_edge.export.precision.acceptance import BOUNDS, AcceptanceResult, AcceptanceTest, require_passed
+from simplenet_edge.export.precision.activation_shift import shift_activations
 from simplenet_edge.export.precision.agreement import Agreement
 from simplenet_edge.export.precision.bias_correction import BiasCorrection
 from simplenet_edge.export.precision.calibration import (
@@ -27,7 +27,7 @@ from simplenet_edge.export.precision.calibration import (
     refuse_defects,
     too_few_warning,
 )
-from simplenet_edge.export.precision.fp16 import HalfGraph, activation_ranges, half_layers, to_half
+from simplenet_edge.export.precision.fp16 import Fp16Graph, activation_ranges, fp16_layers, to_fp16
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
 from simplenet_edge.export.precision.int8 import (
     CALIBRATORS,
@@ -55,7 +55,7 @@ class _Form:
     """A precision of the graph: its layers (node name -> name), and how to build it with some of them in float32."""
 
     layers: dict[str, str]
-    build: Callable[[Collection[str]], HalfGraph]
+    build: Callable[[Collection[str]], Fp16Graph]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class PrecisionExport:
         form, proof = self._half_form() if precision == "fp16" else self._int8_form()
         bound = BOUNDS[precision].map_mean
         order: list[str] = []
-        judged: GateResult | None = None
+        judged: AcceptanceResult | None = None
         for count in range(0, 1 + int(MOST_IN_FLOAT * len(form.layers)), _MORE_IN_FLOAT):
             if count and not order:
                 self.tell(f"{precision}: measuring each of its {len(form.layers)} layers alone")
@@ -132,19 +132,19 @@ class PrecisionExport:
     def _half_form(self) -> tuple[_Form, dict[str, Any]]:
         correction = BiasCorrection(self.model, self.images.frames(self.images.ranging), None)
 
-        def build(keep: Collection[str]) -> HalfGraph:
-            half = to_half(self.model, self._ranges, keep)
+        def build(keep: Collection[str]) -> Fp16Graph:
+            half = to_fp16(self.model, self._ranges, keep)
             correction.apply(half.graph)
             return half
 
-        return _Form(half_layers(self.model), build), {}
+        return _Form(fp16_layers(self.model), build), {}
 
     def _int8_form(self) -> tuple[_Form, dict[str, Any]]:
         """INT8 in the backbone and float16 in the head; layers that go back do so to float32, the backbone's type.
 
         The calibrator is the one that agrees best with FP32 on frames held apart.
         """
-        model = centre_activations(self.model)
+        model = shift_activations(self.model)
         layers, backbone = quantizable_layers(model), backbone_nodes(model)
         forms, differences = {}, {}
         for name in CALIBRATORS:
@@ -159,8 +159,8 @@ class PrecisionExport:
         quantized = quantize(model, scales, list(layers))
         correction = BiasCorrection(model, self.images.frames(self.images.ranging), quantized)
 
-        def build(keep: Collection[str]) -> HalfGraph:
-            return to_half(correction.apply(quantize(model, scales, list(layers), keep)), self._ranges, backbone)
+        def build(keep: Collection[str]) -> Fp16Graph:
+            return to_fp16(correction.apply(quantize(model, scales, list(layers), keep)), self._ranges, backbone)
 
         return _Form(layers, build)
 
@@ -174,15 +174,22 @@ class PrecisionExport:
         alone = {name: self._agreement.difference(form.build(layers - {name}).graph) for name in form.layers}
         return sorted(alone, key=lambda name: -alone[name])
 
-    def _judge(self, precision: str, candidate: _Candidate, gate: Gate) -> tuple[GateResult, Evaluation]:
+    def _judge(
+        self, precision: str, candidate: _Candidate, test: AcceptanceTest
+    ) -> tuple[AcceptanceResult, Evaluation]:
         point = candidate.scores.operating_point(self.point.alpha)
-        result, figures = gate.judge(precision, candidate.predictor, point)
+        result, figures = test.judge(precision, candidate.predictor, point)
         if not result.passed:
             self.tell(f"{precision}: {'; '.join(result.failures)}")
         return result, figures
 
     def _record(
-        self, precision: str, candidate: _Candidate, result: GateResult, figures: Evaluation, proof: dict[str, Any]
+        self,
+        precision: str,
+        candidate: _Candidate,
+        result: AcceptanceResult,
+        figures: Evaluation,
+        proof: dict[str, Any],
     ) -> PrecisionRecord:
         require_parsable(candidate.graph, precision)
         return PrecisionRecord(
@@ -227,11 +234,11 @@ class PrecisionExport:
         return scores.operating_point(self.point.alpha)
 
     @cached_property
-    def _calibration_gate(self) -> Gate:
+    def _calibration_gate(self) -> AcceptanceTest:
         self.tell("measuring fp32")
-        return Gate(self._reference, self._point, self.images.samples, self.images.spec, labelled=False)
+        return AcceptanceTest(self._reference, self._point, self.images.samples, self.images.spec, labelled=False)
 
     @cached_property
-    def _labelled_gate(self) -> Gate:
+    def _labelled_gate(self) -> AcceptanceTest:
         self.tell(f"measuring fp32 on {len(self.labelled)} labelled images")
-        return Gate(self._reference, self._point, self.labelled, self.images.spec, labelled=True)
+        return AcceptanceTest(self._reference, self._point, self.labelled, self.images.spec, labelled=True)

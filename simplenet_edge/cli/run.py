@@ -83,9 +83,10 @@ def run(
     use, or without one the new bundle at the same path, after it has replayed its golden frames.
     """
     from simplenet_edge.engines.selection import choose_engine
-    from simplenet_edge.runtime.drift.drift_monitor import WatchConfig
+    from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
     from simplenet_edge.runtime.line.line import Line, LineConfig
-    from simplenet_edge.runtime.line.shadow import ModelLoader, Shadow
+    from simplenet_edge.runtime.line.model_loader import ModelLoader
+    from simplenet_edge.runtime.line.shadow import Shadow
     from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, open_sink
     from simplenet_edge.runtime.sources import open_source
     from simplenet_edge.runtime.status import LineStatus
@@ -96,7 +97,7 @@ def run(
         raise ConfigError(f"--watch must be alarm, invalid or off, not {watch!r}")
     only = _overlay_choice(overlay)
     sources = [open_source(uri) for uri in source]
-    config = LineConfig(deadline, watch=None if watch == "off" else WatchConfig(invalidate=watch == "invalid"))
+    config = LineConfig(deadline, watch=None if watch == "off" else DriftConfig(invalidate=watch == "invalid"))
     choice = choose_engine(engine, precision)
     note(f"engine {choice.name}: {choice.reason}")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

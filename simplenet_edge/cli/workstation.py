@@ -145,11 +145,11 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on labelled images and write an HTML report. Test images never move the threshold."""
-    from simplenet_edge.workflows.evaluate_artifact import assess
+    from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 
     dataset = dataset_from(data, good, defect, masks, csv, category)
     with progress_bars() as bars:
-        result, report = assess(
+        result, report = evaluate_artifact(
             model, dataset, output, engine, precision, lambda done, total: bars.report("evaluation", done, total)
         )
     if as_json:
@@ -270,10 +270,10 @@ def export(
 
 def print_precisions(records: dict[str, dict[str, Any]]) -> None:
     """Each precision beside FP32, as the gate measured it."""
-    from simplenet_edge.export.precision.acceptance import GateResult
+    from simplenet_edge.export.precision.acceptance import AcceptanceResult
 
     for precision, record in records.items():
-        print_table(f"{precision} beside fp32", ("", "fp32", precision), GateResult(**record["gate"]).rows())
+        print_table(f"{precision} beside fp32", ("", "fp32", precision), AcceptanceResult(**record["gate"]).rows())
         if layers := record.get("layers_in_float"):
             note(f"{precision}: in float, to pass: {', '.join(layers)}")
         for node, reason in record["kept_float"].items():

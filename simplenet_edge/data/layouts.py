@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from simplenet_edge.errors import ConfigError, DataError
-from simplenet_edge.imaging.preprocess import IMAGE_SUFFIXES
+from simplenet_edge.imaging.decode import IMAGE_SUFFIXES
 
 __all__ = ["GOOD_TEST_SHARE", "Dataset", "Sample", "content_hash", "load_dataset"]
 

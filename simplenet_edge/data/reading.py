@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from simplenet_edge.data.layouts import Dataset, Sample, content_hash, load_dataset
 from simplenet_edge.errors import ConfigError, DataError
-from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask, read_image, read_mask
+from simplenet_edge.imaging.decode import read_image, read_mask
+from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask
 from simplenet_edge.spec import Frames, InputSpec
 
 __all__ = [

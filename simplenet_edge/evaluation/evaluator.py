@@ -24,10 +24,17 @@ from simplenet_edge.evaluation.metrics import (
     pixel_auroc,
     pixel_scores,
 )
-from simplenet_edge.evaluation.results import ClassMetrics, Evaluation, ImageResult, Metrics, Verdicts, write_evaluation
+from simplenet_edge.evaluation.results import (
+    ClassMetrics,
+    ConfusionCounts,
+    Evaluation,
+    ImageResult,
+    Metrics,
+    write_evaluation,
+)
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, Predictor
 
-__all__ = ["ClassMetrics", "Evaluation", "ImageResult", "Metrics", "Verdicts", "evaluate", "write_evaluation"]
+__all__ = ["ClassMetrics", "ConfusionCounts", "Evaluation", "ImageResult", "Metrics", "evaluate", "write_evaluation"]
 
 
 def evaluate(
@@ -167,10 +174,10 @@ def _scores_and_labels(images: Sequence[ImageResult]) -> tuple[npt.NDArray[np.fl
     return scores, np.array([image.sample.defect is not None for image in images], np.bool_)
 
 
-def _verdicts(images: Sequence[ImageResult]) -> Verdicts:
+def _verdicts(images: Sequence[ImageResult]) -> ConfusionCounts:
     good = [image.rejected for image in images if image.sample.defect is None]
     defective = [image.rejected for image in images if image.sample.defect is not None]
-    return Verdicts(
+    return ConfusionCounts(
         good_accepted=good.count(False),
         good_rejected=good.count(True),
         defective_rejected=defective.count(True),

@@ -20,10 +20,10 @@ from simplenet_edge.spec import InputSpec, OperatingPoint, to_dict
 __all__ = [
     "EVALUATION_NAME",
     "ClassMetrics",
+    "ConfusionCounts",
     "Evaluation",
     "ImageResult",
     "Metrics",
-    "Verdicts",
     "printable",
     "write_evaluation",
     "write_text",
@@ -48,7 +48,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class ConfusionCounts:
     """How many images the operating point accepts and rejects, and the shares that follow; None = not defined."""
 
     good_accepted: int
@@ -123,7 +123,7 @@ class Evaluation:
     spec: InputSpec
     operating_point: OperatingPoint
     metrics: Metrics
-    verdicts: Verdicts
+    verdicts: ConfusionCounts
     classes: tuple[ClassMetrics, ...]
     images: tuple[ImageResult, ...]
     corrupt: tuple[tuple[str, str], ...]

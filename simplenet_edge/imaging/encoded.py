@@ -1,18 +1,13 @@
-"""Encoded images as bytes: one decoded, or several JPEGs and PNGs back to back taken apart."""
+"""Where an encoded image ends: JPEGs and PNGs say so, which tells whole from cut off and takes streams apart."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 
-import cv2
-import numpy as np
-
 from simplenet_edge.errors import DataError
-from simplenet_edge.imaging.preprocess import to_bgr
-from simplenet_edge.spec import Frames
 
-__all__ = ["MAX_IMAGE_BYTES", "decode_image", "split_images"]
+__all__ = ["MAX_IMAGE_BYTES", "is_cut_off", "split_images"]
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 """One encoded image may be as large as this."""
@@ -22,24 +17,20 @@ _SCAN, _END = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan: not a stuffed FF, a fill byte or a restart
 
 
-def decode_image(data: bytes) -> Frames:
-    """An encoded image as uint8 `(H, W, 3)` BGR. Raises DataError for one that is damaged, cut off or transparent."""
+def is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG or a PNG ends before its end marker, or is damaged on the way to it.
+
+    OpenCV decodes some of those, the missing part grey. What follows the end marker doesn't matter: some cameras append
+    data. Other formats don't say where they end.
+    """
     reader = _Reader([data])
-    if _is_marked(reader) and not _take(reader):
-        raise DataError(f"the image is cut off before its end, after {len(data)} bytes; send it again")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:
-        raise DataError(f"OpenCV refuses to decode it ({error.err}); scale it down") from error
-    if image is None:
-        raise DataError(f"it is no image that OpenCV can decode ({len(data)} bytes); send a JPEG or a PNG")
-    return to_bgr(image)
+    return _is_marked(reader) and not _take(reader)
 
 
 def split_images(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Each image of a stream of JPEGs and PNGs back to back; a stream that begins with neither is one image as a whole.
 
-    What follows an image and is neither comes out as it is, for `decode_image` to refuse, and so does a last image
+    What follows an image and is neither comes out as it is, for the decoder to refuse, and so does a last image
     that is cut off. Raises DataError for an image above 64 MiB.
     """
     reader = _Reader(chunks)

@@ -19,7 +19,7 @@ from simplenet_edge.errors import DataError, EngineInputError
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, InputSpec
 
-__all__ = ["Detector", "StageTimes", "Verdict"]
+__all__ = ["Detection", "Detector", "StageTimes"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StageTimes:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class Detection:
     """What was decided about one image: NG when `score > threshold`, OK otherwise.
 
     `frame` is what the engine was given, `map` float32 `(H, W)` what it said of it, `spec` how one becomes the other.
@@ -77,11 +77,11 @@ class Detector:
         self.pixel_threshold = record.operating_point.pixel_threshold
         self.score_statistics = record.score_statistics
 
-    def inspect(self, image: Frames) -> Verdict:
+    def inspect(self, image: Frames) -> Detection:
         """The verdict on one image uint8 `(H0, W0, 3)` BGR. Raises EngineInputError or EngineError."""
         return self.inspect_batch([image])[0]
 
-    def inspect_batch(self, images: Sequence[Frames]) -> list[Verdict]:
+    def inspect_batch(self, images: Sequence[Frames]) -> list[Detection]:
         """The verdicts on images uint8 `(H0, W0, 3)` BGR, at least one; their sizes may differ.
 
         One call of the engine. Raises EngineInputError or EngineError.
@@ -95,7 +95,7 @@ class Detector:
         _check(image)
         return self._frame(image)
 
-    def infer(self, frames: Sequence[Frames], preprocess_ms: float = 0.0) -> list[Verdict]:
+    def infer(self, frames: Sequence[Frames], preprocess_ms: float = 0.0) -> list[Detection]:
         """The verdicts on frames that `prepare` gave, at least one, in one call of the engine.
 
         `preprocess_ms` is what preparing all of them took, for the record. Raises EngineInputError or EngineError.
@@ -114,7 +114,7 @@ class Detector:
             post_ms=(done - inferred) * 1000 * share,
         )
         return [
-            Verdict(
+            Detection(
                 verdict,
                 float(score[i]),
                 self.threshold,

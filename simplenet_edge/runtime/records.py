@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from simplenet_edge.errors import ConfigError, DataError
-from simplenet_edge.runtime.detector import Verdict
+from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.regions import Region, total_area
 from simplenet_edge.spec import Frames
 
@@ -87,7 +87,7 @@ class FrameResult:
     record: FrameRecord
     bundle_id: str
     threshold: float
-    inspection: Verdict | None
+    inspection: Detection | None
     reason: str | None = None
     cause: Cause | None = None
     regions: tuple[Region, ...] | None = None

@@ -86,7 +86,7 @@ class LineStatus:
         state            starting, running, stopping or stopped
         started          UTC, ISO 8601;  uptime_s  seconds since then
         model            bundle_id, name, engine, provider, precision, threshold, swaps, swap_error
-        watch            camera -> Watch.snapshot(), about once a second; empty without a watch
+        watch            camera -> DriftMonitor.snapshot(), about once a second; empty without a watch
         shadow           null, or bundle_id, compared, disagreed, {ok_to_ng, ng_to_ok}, skipped, error
         cameras          name -> CameraCounts.snapshot()
         sinks            name -> written, lost, waiting, error

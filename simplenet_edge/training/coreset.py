@@ -1,6 +1,6 @@
-"""Fills a model's memory from the cached features of training: patches that cover all of them, and the balance.
+"""Fills a model's memory from the cached training features: the coreset, and the weight of its distance.
 
-The patches are chosen by farthest-point sampling (Gonzalez 1985; the greedy coreset of PatchCore): each next one is
+The patches are chosen by k-center greedy (Gonzalez 1985; the coreset of PatchCore): each next one is
 the patch farthest from those chosen so far, so that a rare patch gets its place as surely as a common one.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.training.features import FeatureCache
 
-__all__ = ["balance", "farthest_points", "remember"]
+__all__ = ["build_memory", "calibrate_memory_weight", "k_center_greedy"]
 
 POOL_ROWS = 200_000
 """The most rows that remembered patches are chosen from: 102 MB of 128 components."""
@@ -30,7 +30,7 @@ _TOLD_EVERY = 200
 _CHUNK = 8192  # rows read at once
 
 
-def remember(
+def build_memory(
     model: SimpleNet,
     cache: FeatureCache,
     seed: int,
@@ -51,11 +51,11 @@ def remember(
     pool, _ = _pool_and_others(model, cache, seed)
     rows = torch.cat([memory.coordinates(standardized) for standardized in _standardized(model, cache, pool)])
     leading, rng = rows[:, :_CHOOSING_COMPONENTS].contiguous(), np.random.default_rng(seed)
-    memory.patches = rows[farthest_points(leading, model.config.memory_size, rng, end=end, progress=progress)]
+    memory.patches = rows[k_center_greedy(leading, model.config.memory_size, rng, end=end, progress=progress)]
 
 
 @torch.no_grad()
-def balance(model: SimpleNet, cache: FeatureCache, weight: float, seed: int) -> None:
+def calibrate_memory_weight(model: SimpleNet, cache: FeatureCache, weight: float, seed: int) -> None:
     """Put the discriminator's score and the distance into one unit, the spread of each over good patches.
 
     `weight` says how often the distance counts. The patches it is measured on are training patches that could not be
@@ -79,7 +79,7 @@ def balance(model: SimpleNet, cache: FeatureCache, weight: float, seed: int) -> 
     memory.shift.copy_(-score_mean / score_spread - weight * distance_mean / distance_spread)
 
 
-def farthest_points(
+def k_center_greedy(
     rows: Tensor,
     count: int,
     rng: np.random.Generator,

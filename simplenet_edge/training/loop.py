@@ -19,12 +19,12 @@ import torch
 
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.training.config import TrainConfig
-from simplenet_edge.training.coreset import balance, remember
+from simplenet_edge.training.coreset import build_memory, calibrate_memory_weight
 from simplenet_edge.training.features import FeatureCache, whitening
-from simplenet_edge.training.step import AdversarialTrainer, NoiseConfig, StepResult
+from simplenet_edge.training.step import MarginTrainer, NoiseConfig, StepResult
 from simplenet_edge.training.tensorboard import TensorBoardLogger
 
-__all__ = ["CHECKPOINT_NAME", "AfterMetaEpoch", "Course", "Progress", "set_statistics", "train_networks"]
+__all__ = ["CHECKPOINT_NAME", "AfterMetaEpoch", "Progress", "TrainingState", "set_statistics", "train_networks"]
 
 Progress = Callable[[str, int, int], None]
 """Told the stage's name, what is done and how much there is."""
@@ -64,7 +64,7 @@ class _Clock:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingState:
     """How training went: the figures of its last epoch, meta-epochs and steps done, and why it ended.
 
     `lowest` is the lowest mean loss of a meta-epoch that counted as progress, `since` how many came after that one.
@@ -77,11 +77,11 @@ class Course:
     since: int = 0
     ended: str = "all epochs done"
 
-    def after(self, step: int, last: dict[str, float], loss: float) -> Course:
+    def after(self, step: int, last: dict[str, float], loss: float) -> TrainingState:
         """The course once one more meta-epoch of mean loss `loss` is done."""
         better = loss < _PROGRESS * self.lowest
         lowest, since = (loss, 0) if better else (self.lowest, self.since + 1)
-        return Course(self.meta_epochs + 1, step, last, lowest, since)
+        return TrainingState(self.meta_epochs + 1, step, last, lowest, since)
 
 
 def train_networks(
@@ -94,21 +94,21 @@ def train_networks(
     report: Progress,
     after_meta_epoch: AfterMetaEpoch | None = None,
     budget_s: float | None = None,
-) -> Course:
+) -> TrainingState:
     """Train until the epochs are done, the loss stands still, or another meta-epoch would take longer than `budget_s`.
 
     With a checkpoint of the same `key` in `folder`, go on from there. The model ends in evaluation mode.
     """
     began = time.perf_counter()
     set_statistics(model, cache, config.whitening)
-    remember(
+    build_memory(
         model,
         cache,
         config.seed,
         limit_s=None if budget_s is None else _MEMORY_SHARE * budget_s,
         progress=lambda done, count: report("memory", done, count),
     )
-    trainer = AdversarialTrainer(
+    trainer = MarginTrainer(
         model,
         noise=NoiseConfig(config.noise_std, config.mix_noise),
         margin=config.margin,
@@ -137,18 +137,18 @@ def train_networks(
                 log.scalars(**last)
                 report("training", epoch + 1, total)
             if after_meta_epoch is not None:
-                balance(model.eval(), cache, config.memory_weight, config.seed)
+                calibrate_memory_weight(model.eval(), cache, config.memory_weight, config.seed)
                 after_meta_epoch(model, meta_epoch + 1)
                 model.train()
             course = course.after(log.global_step, last, float(np.mean(losses)))
             _save_checkpoint(folder / CHECKPOINT_NAME, key, trainer, course)
             longest = max(longest, clock.passed_s() - started)
-    balance(model.eval(), cache, config.memory_weight, config.seed)
+    calibrate_memory_weight(model.eval(), cache, config.memory_weight, config.seed)
     return course
 
 
 def _epoch(
-    trainer: AdversarialTrainer,
+    trainer: MarginTrainer,
     cache: FeatureCache,
     config: TrainConfig,
     epoch: int,
@@ -179,17 +179,17 @@ def _lr_share(done: float, final: float) -> float:
     return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _save_checkpoint(path: Path, key: str, trainer: AdversarialTrainer, course: Course) -> None:
+def _save_checkpoint(path: Path, key: str, trainer: MarginTrainer, course: TrainingState) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     torch.save({"key": key, "course": dataclasses.asdict(course), "trainer": trainer.state_dict()}, temporary)
     os.replace(temporary, path)
 
 
-def _load_checkpoint(path: Path, key: str, trainer: AdversarialTrainer) -> Course:
+def _load_checkpoint(path: Path, key: str, trainer: MarginTrainer) -> TrainingState:
     if not path.is_file():
-        return Course()
+        return TrainingState()
     state = torch.load(path, map_location=trainer.model.pixel_mean.device, weights_only=True)
     if state["key"] != key:
-        return Course()
+        return TrainingState()
     trainer.load_state_dict(state["trainer"])
-    return Course(**state["course"])
+    return TrainingState(**state["course"])

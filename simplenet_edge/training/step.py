@@ -13,7 +13,7 @@ from torch import Tensor
 
 from simplenet_edge.model.simplenet import SimpleNet
 
-__all__ = ["AdversarialTrainer", "NoiseConfig", "StepResult", "add_noise"]
+__all__ = ["MarginTrainer", "NoiseConfig", "StepResult", "add_noise"]
 
 NOISE_GROWTH = 1.1
 """Ratio between neighbouring noise scales of `mix_noise`, as in the official code."""
@@ -44,7 +44,7 @@ def add_noise(features: Tensor, noise: NoiseConfig, generator: torch.Generator) 
     return features + (drawn * gaussian).to(features.device)
 
 
-class AdversarialTrainer:
+class MarginTrainer:
     """The two networks of a model with their optimisers: Adam for the discriminator, AdamW for the projection."""
 
     def __init__(

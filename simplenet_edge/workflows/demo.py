@@ -27,7 +27,7 @@ from simplenet_edge.synthetic.flange import write_demo_dataset
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.loop import Progress
 from simplenet_edge.training.trainer import train
-from simplenet_edge.workflows.evaluate_artifact import assess
+from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 
 __all__ = ["run_demo"]
 
@@ -57,7 +57,9 @@ def run_demo(
     model, origin = _model(weights, tell)
     run = train(model, dataset.train, _CONFIG, run_folder, progress=progress)
     tell("3/6 evaluating on good and defective parts")
-    evaluation, report = assess(run_folder, dataset, progress=lambda done, total: progress("evaluation", done, total))
+    evaluation, report = evaluate_artifact(
+        run_folder, dataset, progress=lambda done, total: progress("evaluation", done, total)
+    )
     tell("4/6 exporting one ONNX graph and proving it equal")
     bundle = export_bundle(run, bundle_path)
     tell("5/6 verifying and benchmarking the engine")

@@ -16,12 +16,12 @@ from simplenet_edge.evaluation.results import Evaluation, write_evaluation
 from simplenet_edge.spec import Predictor
 from simplenet_edge.training.run import EVALUATION_FOLDER, TrainingRun
 
-__all__ = ["REPORT_NAME", "assess"]
+__all__ = ["REPORT_NAME", "evaluate_artifact"]
 
 REPORT_NAME = "report.html"
 
 
-def assess(
+def evaluate_artifact(
     model: Path,
     dataset: Dataset,
     folder: Path | None = None,

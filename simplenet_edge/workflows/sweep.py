@@ -23,7 +23,7 @@ from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.loop import Progress
 from simplenet_edge.training.run import write_json
 from simplenet_edge.training.trainer import train
-from simplenet_edge.workflows.evaluate_artifact import assess
+from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 from simplenet_edge.workflows.sweep_results import FIGURES, CategoryResult, Figures, Protocol, SeedResult, SweepResult
 
 __all__ = ["Prepare", "find_categories", "sweep"]
@@ -108,7 +108,7 @@ def _measured(folder: Path, dataset: Dataset, progress: Progress | None) -> Figu
         figures: Figures = found["figures"]
         return figures
     report = progress or (lambda stage, done, total: None)
-    result, _ = assess(folder, dataset, progress=lambda done, total: report("evaluation", done, total))
+    result, _ = evaluate_artifact(folder, dataset, progress=lambda done, total: report("evaluation", done, total))
     figures = _figures(result)
     write_json(path, {"test_fingerprint": key, "figures": figures})
     return figures

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simplenet_edge.imaging.preprocess import read_image
+from simplenet_edge.imaging.decode import read_image
 from tests.cli.conftest import Run
 
 

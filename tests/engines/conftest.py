@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import Engine, engine_names, engine_problem, open_engine
-from tests.bundles import write_tiny_bundle
 from tests.engines.tensorrt.simulated_gpu import HostMemory, install_simulation
 
 Simulate = Callable[..., list[HostMemory]]
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    path: Path = tmp_path_factory.mktemp("bundle") / "tiny"
-    return write_tiny_bundle(path)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import sklearn.metrics
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.errors import ConfigError, DataError, EngineError
 from simplenet_edge.evaluation.evaluator import evaluate
-from simplenet_edge.evaluation.results import Evaluation, Verdicts, write_evaluation
-from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask, read_image, read_mask
+from simplenet_edge.evaluation.results import ConfusionCounts, Evaluation, write_evaluation
+from simplenet_edge.imaging.decode import read_image, read_mask
+from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction
 
 SPEC = InputSpec(32, 40)
@@ -84,7 +85,7 @@ def test_rows_verdicts_and_figures_are_what_the_images_say(samples: list[Sample]
     assert evaluation.operating_point is POINT
 
     verdicts = evaluation.verdicts
-    assert verdicts == Verdicts(good_accepted=23, good_rejected=1, defective_rejected=3, defective_accepted=2)
+    assert verdicts == ConfusionCounts(good_accepted=23, good_rejected=1, defective_rejected=3, defective_accepted=2)
     assert (verdicts.false_reject_rate, verdicts.recall) == (1 / 24, 3 / 5)
     assert (verdicts.precision, verdicts.accuracy) == (3 / 4, 26 / 29)
 

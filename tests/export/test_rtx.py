@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 import pytest
 
-from simplenet_edge.export.precision.activation_shift import centre_activations
-from simplenet_edge.export.precision.fp16 import to_half
+from simplenet_edge.export.precision.activation_shift import shift_activations
+from simplenet_edge.export.precision.fp16 import to_fp16
 from simplenet_edge.export.precision.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
 from simplenet_edge.spec import SimpleNetConfig
 from tests.export.conftest import SIZE_HW, graph_of, smooth_frames
@@ -18,13 +18,13 @@ from tests.rtx import ARCHITECTURES, compile_plan
 
 def precisions(graph: onnx.ModelProto, size_hw: tuple[int, int]) -> dict[str, bytes]:
     """The serialised graph of each precision, calibrated on two frames."""
-    centred = centre_activations(graph)
+    centred = shift_activations(graph)
     scales: Any = activation_scales(centred, "min-max", smooth_frames(2, size_hw=size_hw))
     quantized = quantize(centred, scales, list(quantizable_layers(centred)))
     return {
         "fp32": graph.SerializeToString(),
-        "fp16": to_half(graph, {}).graph.SerializeToString(),
-        "int8": to_half(quantized, {}, backbone_nodes(graph)).graph.SerializeToString(),
+        "fp16": to_fp16(graph, {}).graph.SerializeToString(),
+        "int8": to_fp16(quantized, {}, backbone_nodes(graph)).graph.SerializeToString(),
     }
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from simplenet_edge.errors import DataError
 from simplenet_edge.imaging import encoded
-from simplenet_edge.imaging.encoded import decode_image, split_images
+from simplenet_edge.imaging.decode import decode_image
+from simplenet_edge.imaging.encoded import split_images
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from simplenet_edge.errors import DataError
-from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask, read_image, read_mask, to_bgr
+from simplenet_edge.imaging.decode import read_image, read_mask, to_bgr
+from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask
 from simplenet_edge.spec import InputSpec
 
 
@@ -239,7 +240,7 @@ def test_opencv_prints_nothing_of_its_own(picture: np.ndarray, tmp_path: Path) -
 import sys
 from pathlib import Path
 from simplenet_edge.errors import DataError
-from simplenet_edge.imaging.preprocess import read_image
+from simplenet_edge.imaging.decode import read_image
 for path in Path(sys.argv[1]).iterdir():
     try:
         read_image(path)

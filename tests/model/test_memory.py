@@ -14,7 +14,7 @@ from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.memory import PatchMemory
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import SimpleNetConfig
-from simplenet_edge.training.coreset import balance, farthest_points, remember
+from simplenet_edge.training.coreset import build_memory, calibrate_memory_weight, k_center_greedy
 from simplenet_edge.training.features import FeatureCache
 from simplenet_edge.training.loop import set_statistics
 from tests.models import random_model
@@ -35,7 +35,7 @@ def cache_of(model: SimpleNet, n_images: int, seed: int = 0) -> FeatureCache:
 def test_farthest_points_cover(count: int, size: int, seed: int) -> None:
     """Each chosen row is at least as far from those before it as any row is from all that were chosen."""
     rows = torch.randn(size, 3, generator=torch.Generator().manual_seed(seed))
-    chosen = farthest_points(rows, count, np.random.default_rng(seed))
+    chosen = k_center_greedy(rows, count, np.random.default_rng(seed))
     assert len(chosen) == len(set(chosen.tolist())) == min(count, size)
     reach = torch.cdist(rows, rows[chosen]).amin(dim=1).max()
     for i in range(1, len(chosen)):
@@ -71,7 +71,7 @@ def test_the_memory_is_filled_from_its_own_grid() -> None:
     model = random_model(CONFIG)
     cache = cache_of(model, 4)
     set_statistics(model, cache, 0.01)
-    remember(model, cache, 0)
+    build_memory(model, cache, 0)
     assert model.memory is not None
     height, width = model.grid_hw
     own = cache.rows.reshape(4, height, width, 64)[:, ::2, ::2].reshape(-1, 64)
@@ -87,8 +87,8 @@ def test_a_balanced_score_has_both_parts_in_one_unit() -> None:
     model = random_model(CONFIG)
     cache = cache_of(model, 6)
     set_statistics(model, cache, 0.01)
-    remember(model, cache, 0)
-    balance(model, cache, 3.0, 0)
+    build_memory(model, cache, 0)
+    calibrate_memory_weight(model, cache, 3.0, 0)
     memory = model.memory
     assert memory is not None
     rows = torch.from_numpy(cache.rows.reshape(6, *model.grid_hw, 64)[:, 1::2].reshape(-1, 64).astype(np.float32))
@@ -104,8 +104,8 @@ def test_a_small_training_set_is_remembered_whole_and_loads_again(tmp_path: Path
     model = random_model(CONFIG)
     cache = cache_of(model, 1)
     set_statistics(model, cache, 0.01)
-    remember(model, cache, 0)
-    balance(model, cache, 4.0, 0)
+    build_memory(model, cache, 0)
+    calibrate_memory_weight(model, cache, 4.0, 0)
     assert model.memory is not None
     eligible = (-(-model.grid_hw[0] // 2)) * (-(-model.grid_hw[1] // 2))
     assert len(model.memory.patches) == eligible < model.config.memory_size
@@ -122,8 +122,8 @@ def test_rows_without_places_are_remembered_too() -> None:
     cache = cache_of(model, 4)
     part = FeatureCache(cache.rows[::3], cache.mean, cache.std, cache.correlation, 4)
     set_statistics(model, part, 0.01)
-    remember(model, part, 0)
-    balance(model, part, 4.0, 0)
+    build_memory(model, part, 0)
+    calibrate_memory_weight(model, part, 4.0, 0)
     assert model.memory is not None
     assert len(model.memory.patches) == 30
     assert float(model.memory.distance_scale) > 0
@@ -141,8 +141,8 @@ def test_the_paper_has_no_memory() -> None:
 
 def test_without_time_a_hundred_are_remembered() -> None:
     rows = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
-    assert len(farthest_points(rows, 400, np.random.default_rng(0), end=0.0)) == 100
-    assert len(farthest_points(rows, 400, np.random.default_rng(0))) == 400
+    assert len(k_center_greedy(rows, 400, np.random.default_rng(0), end=0.0)) == 100
+    assert len(k_center_greedy(rows, 400, np.random.default_rng(0))) == 400
 
 
 def test_patches_that_all_look_alike_are_no_reason_to_shout() -> None:
@@ -150,7 +150,7 @@ def test_patches_that_all_look_alike_are_no_reason_to_shout() -> None:
     cache = cache_of(model, 3)
     alike = FeatureCache(np.ones_like(cache.rows), cache.mean, cache.std, cache.correlation, 3)
     set_statistics(model, alike, 0.01)
-    remember(model, alike, 0)
-    balance(model, alike, 4.0, 0)
+    build_memory(model, alike, 0)
+    calibrate_memory_weight(model, alike, 4.0, 0)
     assert model.memory is not None
     assert all(torch.isfinite(value).all() for value in model.memory.state_dict().values())

@@ -7,13 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from simplenet_edge.bundle import Bundle
-from tests.bundles import even_frames, with_spot, write_tiny_bundle
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+from tests.bundles import even_frames, with_spot
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import torch
 
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.training.step import NOISE_GROWTH, AdversarialTrainer, NoiseConfig, add_noise
+from simplenet_edge.training.step import NOISE_GROWTH, MarginTrainer, NoiseConfig, add_noise
 
 
-def trainer_of(model: SimpleNet) -> AdversarialTrainer:
-    return AdversarialTrainer(
+def trainer_of(model: SimpleNet) -> MarginTrainer:
+    return MarginTrainer(
         model, noise=NoiseConfig(1.0), margin=0.5, discriminator_lr=1e-3, projection_lr=1e-4, weight_decay=1e-5
     )
 

@@ -15,8 +15,9 @@ import numpy as np
 from simplenet_edge.data.reading import read_sample_mask
 from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.results import Evaluation, ImageResult, printable
+from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import HEAT_BGR, outline, overlay
-from simplenet_edge.imaging.preprocess import preprocess, read_image
+from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, OperatingPoint, Predictor, ScoreStatistics
 
 __all__ = ["counted", "galleries", "html_text"]

@@ -25,7 +25,7 @@ from simplenet_edge.errors import ConfigError
 from simplenet_edge.runtime.drift.change_detector import Band, ChangeDetector, exceedance_bound
 from simplenet_edge.spec import Frames, ScoreStatistics
 
-__all__ = ["AlarmKind", "Watch", "WatchAlarm", "WatchConfig"]
+__all__ = ["AlarmKind", "DriftAlarm", "DriftConfig", "DriftMonitor"]
 
 AlarmKind = Literal["view", "scores", "rate"]
 
@@ -39,7 +39,7 @@ _MEMORY = 4  # frames over which the values in an alarm's text are averaged
 
 
 @dataclass(frozen=True)
-class WatchConfig:
+class DriftConfig:
     """What a watch minds.
 
     It learns from the first `learn_frames` looks, and looks at one frame of `every`. On average at least
@@ -68,18 +68,18 @@ class WatchConfig:
 
 
 @dataclass(frozen=True)
-class WatchAlarm:
+class DriftAlarm:
     """An alarm that stands: `kind` for machines, `text` for people."""
 
     kind: AlarmKind
     text: str
 
 
-class Watch:
+class DriftMonitor:
     """The watch of one camera, for one thread at a time. `live` where the frame rate is the camera's own."""
 
-    def __init__(self, statistics: ScoreStatistics, config: WatchConfig | None = None, live: bool = False) -> None:
-        self.config = config or WatchConfig()
+    def __init__(self, statistics: ScoreStatistics, config: DriftConfig | None = None, live: bool = False) -> None:
+        self.config = config or DriftConfig()
         self._names = ("brightness", "contrast", "focus", "picture", *(("interval",) if live else ()))
         self._looks = self.config.frames_per_false_alarm * (len(self._names) + 3)  # all tests together keep the rate
         self.judge_by(statistics)
@@ -105,7 +105,7 @@ class Watch:
         self._tests: dict[str, ChangeDetector] = {}
         self._values: dict[str, float] = {}
         self._alike: dict[str, float] = {}
-        self._alarms: list[WatchAlarm] = []
+        self._alarms: list[DriftAlarm] = []
         self._frames = 0
         self._last_s: float | None = None
 
@@ -114,7 +114,7 @@ class Watch:
         """How many looks of how many are learned from so far; None when that is done."""
         return None if self._bands else (len(self._learned), self.config.learn_frames)
 
-    def observe(self, frame: Frames, score: float, monotonic_s: float) -> list[WatchAlarm]:
+    def observe(self, frame: Frames, score: float, monotonic_s: float) -> list[DriftAlarm]:
         """The alarms that stand after this frame uint8 `(H, W, 3)` BGR with its raw score, taken at `monotonic_s`."""
         look, self._frames = self._frames % self.config.every == 0, self._frames + 1
         if look:
@@ -128,7 +128,7 @@ class Watch:
             self._alarms = [*(self._view_alarm() or self._score_alarm()), *self._rate_alarm()]
         return self.alarms()
 
-    def alarms(self) -> list[WatchAlarm]:
+    def alarms(self) -> list[DriftAlarm]:
         """The alarms that stand."""
         return list(self._alarms)
 
@@ -198,17 +198,17 @@ class Watch:
             return f"the picture agrees with the learned one by {now:.2f} instead of {middle:.2f}"
         return f"{name} {now:.3g} instead of {middle:.3g} ({now / middle - 1:+.0%})" if middle else f"{name} {now:.3g}"
 
-    def _view_alarm(self) -> list[WatchAlarm]:
+    def _view_alarm(self) -> list[DriftAlarm]:
         changes = ", ".join(self._change(name) for name in self._moved())
-        return [WatchAlarm("view", f"camera moved or light changed: {changes}")] if changes else []
+        return [DriftAlarm("view", f"camera moved or light changed: {changes}")] if changes else []
 
-    def _rate_alarm(self) -> list[WatchAlarm]:
+    def _rate_alarm(self) -> list[DriftAlarm]:
         if "interval" not in self._tests or not self._tests["interval"].standing:
             return []
         now, normal = (1 / max(seconds, 1e-6) for seconds in (self._values["interval"], self._bands["interval"].middle))
-        return [WatchAlarm("rate", f"frames come more slowly: {now:.3g} a second, {normal:.3g} were normal")]
+        return [DriftAlarm("rate", f"frames come more slowly: {now:.3g} a second, {normal:.3g} were normal")]
 
-    def _score_alarm(self) -> list[WatchAlarm]:
+    def _score_alarm(self) -> list[DriftAlarm]:
         stood = any(alarm.kind == "scores" for alarm in self._alarms)
         if not stood and any(test.suspicious for name, test in self._tests.items() if name != "interval"):
             return []  # wait whether it is the view
@@ -224,7 +224,7 @@ class Watch:
         else:
             return []
         unsure = "; the view is still being learned, so it may be the light" if self.learning else ""
-        return [WatchAlarm("scores", f"parts look {seen}{unsure}")]
+        return [DriftAlarm("scores", f"parts look {seen}{unsure}")]
 
 
 def _measure(frame: Frames) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["Handover"]
+__all__ = ["FairQueue"]
 
 _ItemT = TypeVar("_ItemT")
 
 
-class Handover(Generic[_ItemT]):
+class FairQueue(Generic[_ItemT]):
     """A bounded queue for each camera; `take` gives at most one item of each, so that none can crowd out another.
 
     Who puts waits for room: nothing is ever dropped here.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simplenet_edge.errors import DataError, EngineError, EngineInputError
-from simplenet_edge.runtime.detector import Detector, Verdict
+from simplenet_edge.runtime.detector import Detection, Detector
 from simplenet_edge.runtime.records import Cause, FrameRecord
 from simplenet_edge.spec import Frames
 
@@ -32,7 +32,7 @@ class Inspected:
     """A prepared frame and its verdict; or the reason why there is none."""
 
     prepared: Prepared
-    verdict: Verdict | None = None
+    verdict: Detection | None = None
     reason: str | None = None
     cause: Cause | None = None
 
@@ -75,5 +75,5 @@ def inspect(batch: Sequence[Prepared], detector: Detector) -> list[Inspected]:
     ]
 
 
-def _timed(verdict: Verdict, prepared: Prepared) -> Verdict:
+def _timed(verdict: Detection, prepared: Prepared) -> Detection:
     return dataclasses.replace(verdict, times=dataclasses.replace(verdict.times, preprocess_ms=prepared.preprocess_ms))

@@ -23,12 +23,12 @@ from typing import Any
 
 from simplenet_edge.errors import ConfigError, EngineError
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.drift.drift_monitor import WatchConfig
-from simplenet_edge.runtime.line.fair_queue import Handover
+from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
+from simplenet_edge.runtime.line.fair_queue import FairQueue
 from simplenet_edge.runtime.line.inspect import Prepared, inspect, prepare
 from simplenet_edge.runtime.line.model_slot import ModelSlot
 from simplenet_edge.runtime.line.process import notify_systemd, signals_handled, switching_fast
-from simplenet_edge.runtime.line.result_stage import Judge
+from simplenet_edge.runtime.line.result_stage import ResultStage
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks.base import Sink
@@ -59,7 +59,7 @@ class LineConfig:
     deadline_ms: float | None = None
     max_failures: int = 10
     max_batch: int = 4
-    watch: WatchConfig | None = None
+    watch: DriftConfig | None = None
 
     def __post_init__(self) -> None:
         if self.max_failures < 1:
@@ -125,10 +125,10 @@ class Line:
         live = any(source.live or source.on_demand for source in sources)  # somebody waits: no sink may hold it up
         self._workers = [SinkWorker(sink, wait=not live) for sink in sinks]
         paced = {source.name for source in sources if source.live and not source.on_demand}
-        self._judge = Judge(
+        self._judge = ResultStage(
             self._workers, self.status, self.config.deadline_ms, self.config.watch, paced, self._stop, self._show_shadow
         )
-        self._handover: Handover[Prepared] = Handover(names, _QUEUE_DEPTH)
+        self._queue: FairQueue[Prepared] = FairQueue(names, _QUEUE_DEPTH)
         self._source_error: BaseException | None = None
         self._reported_s = 0.0
         for source in sources:
@@ -176,7 +176,7 @@ class Line:
             raise self._source_error
         return self._summary(time.monotonic() - started, interrupted or self._stop.is_set())
 
-    def _inspect_all(self, judge: Judge) -> None:
+    def _inspect_all(self, judge: ResultStage) -> None:
         threads = [threading.Thread(target=self._capture, args=(s,), name=s.name, daemon=True) for s in self._sources]
         failures = 0
         last: str | None = None
@@ -185,9 +185,9 @@ class Line:
                 thread.start()
             self._report("running")
             notify_systemd("READY=1")
-            while (batch := self._handover.take(self.config.max_batch, _POLL_S)) is not None:
+            while (batch := self._queue.take(self.config.max_batch, _POLL_S)) is not None:
                 if self._stop.is_set():
-                    self._handover.close()
+                    self._queue.close()
                 judge.check()
                 self._model.exchange()
                 for outcome in inspect(batch, self._model.detector):
@@ -201,7 +201,7 @@ class Line:
                 self._report("running", at_most_every_s=_STATUS_S)
             judge.finish()
         finally:
-            self._handover.close()
+            self._queue.close()
             for source in self._sources:
                 source.stop()
             for thread in threads:
@@ -215,13 +215,13 @@ class Line:
                 if record.image is not None and number % source.view.every:
                     continue
                 record = dataclasses.replace(record, camera=source.name, view=source.view)
-                if not self._handover.put(source.name, prepare(record, self._model.detector)):
+                if not self._queue.put(source.name, prepare(record, self._model.detector)):
                     return
         except BaseException as error:
             self._source_error = self._source_error or error
             self._stop.set()
         finally:
-            self._handover.finish(source.name)
+            self._queue.finish(source.name)
 
     def _let_sinks_end(self) -> None:
         """All at once, before each is waited for: one that hangs must not take the others' time."""

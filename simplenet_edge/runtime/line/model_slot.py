@@ -10,7 +10,8 @@ from typing import Any
 
 from simplenet_edge.errors import ConfigError, EngineError
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.line.shadow import Shadow, describe
+from simplenet_edge.runtime.line.model_loader import describe
+from simplenet_edge.runtime.line.shadow import Shadow
 
 __all__ = ["ModelSlot"]
 

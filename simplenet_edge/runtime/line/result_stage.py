@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import get_args
 
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.drift.drift_monitor import AlarmKind, Watch, WatchConfig
+from simplenet_edge.runtime.drift.drift_monitor import AlarmKind, DriftConfig, DriftMonitor
 from simplenet_edge.runtime.line.inspect import Inspected
 from simplenet_edge.runtime.records import Cause, FrameResult
 from simplenet_edge.runtime.regions import Region, find_regions
@@ -20,7 +20,7 @@ from simplenet_edge.runtime.sinks.worker import SinkWorker
 from simplenet_edge.runtime.status import Alarm, LineStatus
 from simplenet_edge.spec import Frames
 
-__all__ = ["Judge"]
+__all__ = ["ResultStage"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ _GRACE_S = 5.0
 _REPORT_S = 1.0
 
 
-class Judge:
+class ResultStage:
     """Works in a thread of its own, so that the engine doesn't wait for it; a context manager that ends the thread.
 
     Once `stop` is set, sinks that hold it up for 5 s are closed. `paced` names the cameras whose frame rate is their
-    own. `on_judged` is shown each image with its result. What goes wrong in the thread is raised by the next `put`, by
+    own. `on_result` is shown each image with its result. What goes wrong in the thread is raised by the next `put`, by
     `check` and by `finish`.
     """
 
@@ -43,10 +43,10 @@ class Judge:
         workers: Sequence[SinkWorker],
         status: LineStatus,
         deadline_ms: float | None = None,
-        watch: WatchConfig | None = None,
+        watch: DriftConfig | None = None,
         paced: Collection[str] = (),
         stop: threading.Event | None = None,
-        on_judged: Callable[[Frames, FrameResult], None] | None = None,
+        on_result: Callable[[Frames, FrameResult], None] | None = None,
     ) -> None:
         self._workers = workers
         self._status = status
@@ -55,14 +55,14 @@ class Judge:
         self._paced = frozenset(paced)
         self._stop = stop or threading.Event()
         self._reported_s = -math.inf
-        self._watches: dict[str, tuple[Detector, Watch]] = {}
-        self._on_judged = on_judged
+        self._watches: dict[str, tuple[Detector, DriftMonitor]] = {}
+        self._on_judged = on_result
         self._last_reasons: dict[str, str | None] = {}
         self._queue: queue.Queue[Inspected | None] = queue.Queue(_DEPTH)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
 
-    def __enter__(self) -> Judge:
+    def __enter__(self) -> ResultStage:
         self._thread.start()
         return self
 
@@ -155,7 +155,7 @@ class Judge:
         camera, detector = prepared.record.camera, prepared.detector
         known = self._watches.get(camera)
         if known is None or known[0].spec != detector.spec:
-            watch = Watch(detector.score_statistics, self._watch_config, live=camera in self._paced)
+            watch = DriftMonitor(detector.score_statistics, self._watch_config, live=camera in self._paced)
         else:
             watch = known[1]
             if known[0] is not detector:  # another model that takes the same frames

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from simplenet_edge.errors import DataError
 from simplenet_edge.imaging.overlay import overlay
 from simplenet_edge.imaging.preprocess import image_transform
-from simplenet_edge.runtime.detector import Verdict
+from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.spec import Frames
 
@@ -67,7 +67,7 @@ def _is_picture(image: Frames | None) -> bool:
     return image is not None and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
 
 
-def _with_heat(picture: Frames, image_hw: tuple[int, int], inspection: Verdict) -> Frames:
+def _with_heat(picture: Frames, image_hw: tuple[int, int], inspection: Detection) -> Frames:
     """The picture of an image of `image_hw` with the map where the model's frame lay in it."""
     height, width = picture.shape[:2]
     (scale_x, shift_x), (scale_y, shift_y) = image_transform(image_hw, inspection.spec)

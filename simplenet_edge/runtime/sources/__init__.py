@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from simplenet_edge.errors import ConfigError, SourceError
-from simplenet_edge.imaging.preprocess import IMAGE_SUFFIXES
+from simplenet_edge.imaging.decode import IMAGE_SUFFIXES
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, View

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import cv2
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.preprocess import to_bgr
+from simplenet_edge.imaging.decode import to_bgr
 from simplenet_edge.spec import Frames
 
 __all__ = ["CaptureDevice", "has_gstreamer", "open_capture", "without_password"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.preprocess import IMAGE_SUFFIXES, read_image
+from simplenet_edge.imaging.decode import IMAGE_SUFFIXES, read_image
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.files import natural_order

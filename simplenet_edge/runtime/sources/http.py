@@ -1,4 +1,4 @@
-"""Verdicts that are asked for over HTTP: what is posted becomes a frame, and its result the answer."""
+"""ConfusionCounts that are asked for over HTTP: what is posted becomes a frame, and its result the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.encoded import MAX_IMAGE_BYTES, decode_image
+from simplenet_edge.imaging.decode import decode_image
+from simplenet_edge.imaging.encoded import MAX_IMAGE_BYTES
 from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra
 from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.sources.base import Source, utc_now

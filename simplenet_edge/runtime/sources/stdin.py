@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.encoded import decode_image, split_images
+from simplenet_edge.imaging.decode import decode_image
+from simplenet_edge.imaging.encoded import split_images
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 

@@ -6,7 +6,7 @@ import pytest
 
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.errors import DataError, ParityError
-from simplenet_edge.export.precision.acceptance import BOUNDS, Gate, require_passed
+from simplenet_edge.export.precision.acceptance import BOUNDS, AcceptanceTest, require_passed
 from simplenet_edge.export.precision.calibration import (
     CalibrationImages,
     calibration_scores,
@@ -44,15 +44,15 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
 
 
 @pytest.fixture(scope="module")
-def gate(samples: tuple[Sample, ...]) -> Gate:
-    return Gate(Brightness(), POINT, samples, SPEC, labelled=True)
+def gate(samples: tuple[Sample, ...]) -> AcceptanceTest:
+    return AcceptanceTest(Brightness(), POINT, samples, SPEC, labelled=True)
 
 
 def point(threshold: float) -> OperatingPoint:
     return OperatingPoint(threshold, alpha=0.01, n_calibration=200, guaranteed=True)
 
 
-def test_the_same_numbers_pass(gate: Gate) -> None:
+def test_the_same_numbers_pass(gate: AcceptanceTest) -> None:
     result, figures = gate.judge("fp16", Brightness(), POINT)
     assert require_passed(result) is result
     assert (result.flips, result.borderline, result.n_images, result.images) == (0, 0, 100, "labelled")
@@ -61,14 +61,14 @@ def test_the_same_numbers_pass(gate: Gate) -> None:
     assert figures.verdicts.defective_rejected == 30
 
 
-def test_an_offset_that_the_threshold_follows_flips_nothing(gate: Gate) -> None:
+def test_an_offset_that_the_threshold_follows_flips_nothing(gate: AcceptanceTest) -> None:
     result, _ = gate.judge("int8", Brightness(offset=7), point(107))
     assert result.passed
     assert result.flips == 0
     assert result.map_mean == pytest.approx(7 / 99)
 
 
-def test_a_verdict_that_changes_sides_is_a_flip(gate: Gate) -> None:
+def test_a_verdict_that_changes_sides_is_a_flip(gate: AcceptanceTest) -> None:
     result, _ = gate.judge("int8", Brightness({90: 30.0}), POINT)
     assert result.flips == 1
     assert result.score_max == pytest.approx(30 / 99)
@@ -82,12 +82,12 @@ def test_a_flip_within_the_rounding_of_the_format_is_borderline(
     samples: tuple[Sample, ...], precision: str, borderline: int
 ) -> None:
     near = point(100 - 0.5 * BOUNDS["fp16"].rounding * 99)  # just below the image of 100
-    gate = Gate(Brightness(), near, samples, SPEC, labelled=True)
+    gate = AcceptanceTest(Brightness(), near, samples, SPEC, labelled=True)
     result, _ = gate.judge(precision, Brightness({100: -0.06}), near)
     assert (result.borderline, result.flips) == (borderline, 1 - borderline)
 
 
-def test_lost_auroc_and_order_fail(gate: Gate) -> None:
+def test_lost_auroc_and_order_fail(gate: AcceptanceTest) -> None:
     result, _ = gate.judge("int8", Brightness({60: 100.0, 140: -85.0}), POINT)
     assert any("points of AUROC are lost" in failure for failure in result.failures)
     disordered, _ = gate.judge("fp16", Brightness({value: (value * 37) % 50 for value in range(50, 100)}), point(150))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from simplenet_edge.export.precision.activation_shift import centre_activations
+from simplenet_edge.export.precision.activation_shift import shift_activations
 
 
 def graph(
@@ -57,7 +57,7 @@ def test_the_same_numbers_from_activations_around_zero(seed: int, bias: bool, ke
     rng = np.random.default_rng(seed)
     model = graph(rng, bias=bias, kernel=kernel)
     x = rng.normal(0, 2, (1, 3, 8, 8)).astype(np.float32)
-    centred = centre_activations(model)
+    centred = shift_activations(model)
     for before, after in zip(run(model, x, ["y", "z"]), run(centred, x, ["y", "z"]), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
     for before, after in zip(run(model, x, ["a1", "a2"]), run(centred, x, ["a1", "a2"]), strict=True):
@@ -77,6 +77,6 @@ def test_the_same_numbers_from_activations_around_zero(seed: int, bias: bool, ke
 )
 def test_what_can_not_be_moved_stays(changes: dict[str, object], moved: list[str]) -> None:
     model = graph(np.random.default_rng(0), **changes)  # type: ignore[arg-type]
-    centred = centre_activations(model)
+    centred = shift_activations(model)
     bounds = {node.name: list(node.input[1:]) for node in centred.graph.node if node.op_type == "Clip"}
     assert [name for name, inputs in bounds.items() if inputs != ["low", "high"]] == moved

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from simplenet_edge.export.precision.fp16 import activation_ranges, rounded_twin, to_half
+from simplenet_edge.export.precision.fp16 import activation_ranges, rounded_twin, to_fp16
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
 from simplenet_edge.export.tensorrt_lint import lint
 from simplenet_edge.spec import Frames
@@ -16,7 +16,7 @@ from tests.export.conftest import difference
 
 
 def test_the_graph_computes_the_same_to_float16_rounding(small_graph: onnx.ModelProto, frames: Frames) -> None:
-    half = to_half(small_graph, activation_ranges(small_graph, frames))
+    half = to_fp16(small_graph, activation_ranges(small_graph, frames))
     assert half.kept_float == {}
     found = difference(half.graph, small_graph, frames)
     assert 1e-5 < found < 1e-2  # not float32, and not more than a few roundings
@@ -24,7 +24,7 @@ def test_the_graph_computes_the_same_to_float16_rounding(small_graph: onnx.Model
 
 
 def test_types_are_explicit(small_graph: onnx.ModelProto) -> None:
-    half = to_half(small_graph, {}).graph
+    half = to_fp16(small_graph, {}).graph
     casts = [
         (node.input[0], helper.get_node_attr_value(node, "to")) for node in half.graph.node if node.op_type == "Cast"
     ]
@@ -43,7 +43,7 @@ def test_types_are_explicit(small_graph: onnx.ModelProto) -> None:
 
 def test_the_source_graph_is_left_alone(small_graph: onnx.ModelProto) -> None:
     before = small_graph.SerializeToString(deterministic=True)
-    rounded_twin(to_half(small_graph, {}).graph)
+    rounded_twin(to_fp16(small_graph, {}).graph)
     assert small_graph.SerializeToString(deterministic=True) == before
 
 
@@ -91,7 +91,7 @@ def chain(*scales: float) -> onnx.ModelProto:
 def test_what_does_not_fit_stays_float32_and_is_named(
     scales: tuple[float, ...], ranges: dict[str, float], kept: dict[str, str]
 ) -> None:
-    half = to_half(chain(*scales), ranges)
+    half = to_fp16(chain(*scales), ranges)
     assert half.kept_float == kept
     weights = {tensor.name: tensor.data_type for tensor in half.graph.graph.initializer}
     for i, node in enumerate(node for node in half.graph.graph.node if node.op_type == "Conv"):
@@ -100,7 +100,7 @@ def test_what_does_not_fit_stays_float32_and_is_named(
 
 
 def test_the_twin_rounds_every_result() -> None:
-    graph = to_half(chain(1 / 3, 3, 1), {}).graph
+    graph = to_fp16(chain(1 / 3, 3, 1), {}).graph
     x = np.float32(1.001)
     third = np.float16(np.float32(np.float16(x)) * np.float32(np.float16(1 / 3)))
     expected = np.float16(np.float32(third) * 3)

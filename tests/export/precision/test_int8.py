@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.export.precision.agreement import Agreement
-from simplenet_edge.export.precision.fp16 import to_half
+from simplenet_edge.export.precision.fp16 import to_fp16
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
 from simplenet_edge.export.precision.int8 import CALIBRATORS, activation_scales, quantizable_layers, quantize
 from simplenet_edge.export.tensorrt_lint import lint
@@ -64,7 +64,7 @@ def test_weights_have_a_scale_a_channel(quantized: onnx.ModelProto) -> None:
 
 
 def test_the_head_takes_float16_beside_int8(quantized: onnx.ModelProto) -> None:
-    mixed = to_half(quantized, {}).graph
+    mixed = to_fp16(quantized, {}).graph
     types = {tensor.name: tensor.data_type for tensor in mixed.graph.initializer}
     assert lint(mixed) == []
     scales = {node.input[1] for node in mixed.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.imaging.preprocess import preprocess, read_image
-from simplenet_edge.runtime.drift.drift_monitor import Watch, WatchAlarm, WatchConfig
+from simplenet_edge.imaging.decode import read_image
+from simplenet_edge.imaging.preprocess import preprocess
+from simplenet_edge.runtime.drift.drift_monitor import DriftAlarm, DriftConfig, DriftMonitor
 from simplenet_edge.spec import Frames, InputSpec, ScoreStatistics
 from simplenet_edge.synthetic.flange import render_part
 
 SIZE = 128
-CONFIG = WatchConfig(learn_frames=100)
+CONFIG = DriftConfig(learn_frames=100)
 STATISTICS = ScoreStatistics(n=200, mean=0.5, std=0.1, min=0.2, median=0.5, max=0.8)
 
 Change = Callable[[Frames], Frames]
@@ -24,8 +25,8 @@ Change = Callable[[Frames], Frames]
 class Line:
     """A watch with frames in random order from a set of pictures of good parts, ten a second."""
 
-    def __init__(self, pictures: Frames, config: WatchConfig = CONFIG, live: bool = True, learned: bool = True) -> None:
-        self.watch = Watch(STATISTICS, config, live)
+    def __init__(self, pictures: Frames, config: DriftConfig = CONFIG, live: bool = True, learned: bool = True) -> None:
+        self.watch = DriftMonitor(STATISTICS, config, live)
         self.pictures = pictures
         self.rng = np.random.default_rng(0)
         self.now_s = 1000.0
@@ -35,7 +36,7 @@ class Line:
 
     def run(
         self, frames: int, change: Change | None = None, score: float = 0.5, spread: float = 0.1, step_s: float = 0.1
-    ) -> list[WatchAlarm]:
+    ) -> list[DriftAlarm]:
         """The alarms that stand after so many frames."""
         for _ in range(frames):
             frame = self.pictures[self.rng.integers(len(self.pictures))]
@@ -177,7 +178,7 @@ def test_another_models_scores_are_held_against_its_own_statistics(line: Line) -
 
 
 def test_one_frame_of_every_is_looked_at(flanges: Frames) -> None:
-    line = Line(flanges, WatchConfig(learn_frames=60, every=3))
+    line = Line(flanges, DriftConfig(learn_frames=60, every=3))
     assert line.run(6, gain(1.5)) == []
     assert line.kinds(60, change=gain(1.5)) == ["view"]
 
@@ -202,13 +203,13 @@ def test_a_picture_that_never_changes_can_be_learned(flanges: Frames) -> None:
 
 def test_large_frames_are_thinned_out(flanges: Frames) -> None:
     large = np.stack([cv2.resize(frame, (900, 700)) for frame in flanges[:20]])
-    line = Line(large, WatchConfig(learn_frames=50))
+    line = Line(large, DriftConfig(learn_frames=50))
     assert line.kinds(30, change=blurred(4)) == ["view"]
 
 
 @pytest.mark.parametrize("n", [1, 3, 12])
 def test_few_calibration_images_make_it_slow_not_wrong(n: int) -> None:
-    watch = Watch(ScoreStatistics(n=n, mean=0.5, std=0.1, min=0.2, median=0.5, max=0.8))
+    watch = DriftMonitor(ScoreStatistics(n=n, mean=0.5, std=0.1, min=0.2, median=0.5, max=0.8))
     frame, rng = np.full((16, 16, 3), 90, np.uint8), np.random.default_rng(0)
     for _ in range(500):  # the share above the highest of n is 1 / (n + 1) on average
         assert watch.observe(frame, 0.9 if rng.random() < 1 / (n + 1) else rng.normal(0.5, 0.1), 0.0) == []
@@ -220,7 +221,7 @@ def test_on_real_tiles(shared: Path) -> None:
     tiles = np.stack([preprocess(read_image(file), InputSpec(SIZE, SIZE)) for file in files])
 
     def line_of_tiles() -> Line:
-        return Line(tiles, WatchConfig(learn_frames=150))
+        return Line(tiles, DriftConfig(learn_frames=150))
 
     assert line_of_tiles().run(1500) == []
     for change in (gain(1.5), blurred(2)):
@@ -243,4 +244,4 @@ def test_on_real_tiles(shared: Path) -> None:
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        WatchConfig(**options)  # type: ignore[arg-type]
+        DriftConfig(**options)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplenet_edge.runtime.line.fair_queue import Handover
+from simplenet_edge.runtime.line.fair_queue import FairQueue
 
 SOON_S = 30.0
 
@@ -22,16 +22,16 @@ def in_thread(call: Callable[[], object]) -> threading.Thread:
 def test_all_items_come_in_order_and_never_two_of_a_camera_at_once(
     counts: dict[str, int], depth: int, most: int
 ) -> None:
-    handover: Handover[tuple[str, int]] = Handover(list(counts), depth)
+    fair_queue: FairQueue[tuple[str, int]] = FairQueue(list(counts), depth)
 
     def fill(camera: str, count: int) -> None:
         for i in range(count):
-            assert handover.put(camera, (camera, i))
-        handover.finish(camera)
+            assert fair_queue.put(camera, (camera, i))
+        fair_queue.finish(camera)
 
     threads = [in_thread(lambda c=camera, n=count: fill(c, n)) for camera, count in counts.items()]  # type: ignore[misc]
     found: dict[str, list[int]] = {camera: [] for camera in counts}
-    while (items := handover.take(most, SOON_S)) is not None:
+    while (items := fair_queue.take(most, SOON_S)) is not None:
         cameras = [camera for camera, _ in items]
         assert 1 <= len(items) <= most
         assert len(set(cameras)) == len(cameras)
@@ -43,34 +43,34 @@ def test_all_items_come_in_order_and_never_two_of_a_camera_at_once(
 
 
 def test_a_busy_camera_does_not_crowd_out_another() -> None:
-    handover: Handover[str] = Handover(["a", "b"], 4)
+    fair_queue: FairQueue[str] = FairQueue(["a", "b"], 4)
     for item in ("a1", "a2", "a3"):
-        handover.put("a", item)
-    handover.put("b", "b1")
-    assert [handover.take(1, 0), handover.take(1, 0)] == [["a1"], ["b1"]]
+        fair_queue.put("a", item)
+    fair_queue.put("b", "b1")
+    assert [fair_queue.take(1, 0), fair_queue.take(1, 0)] == [["a1"], ["b1"]]
 
 
 def test_nothing_comes_in_time() -> None:
-    assert Handover(["a"], 1).take(1, 0.01) == []
+    assert FairQueue(["a"], 1).take(1, 0.01) == []
 
 
 def test_closing_lets_go_of_who_waits_and_keeps_what_is_queued() -> None:
-    handover: Handover[int] = Handover(["a"], 1)
-    assert handover.put("a", 1)
+    fair_queue: FairQueue[int] = FairQueue(["a"], 1)
+    assert fair_queue.put("a", 1)
     refused: list[bool] = []
-    waiting = in_thread(lambda: refused.append(handover.put("a", 2)))
-    handover.close()
+    waiting = in_thread(lambda: refused.append(fair_queue.put("a", 2)))
+    fair_queue.close()
     waiting.join(SOON_S)
     assert refused == [False]
-    assert handover.take(1, 0) == [1]
-    assert handover.take(1, 0) is None
+    assert fair_queue.take(1, 0) == [1]
+    assert fair_queue.take(1, 0) is None
 
 
 @pytest.mark.parametrize("end", ["finish", "close"])
 def test_who_waits_to_take_is_told_the_end(end: str) -> None:
-    handover: Handover[int] = Handover(["a"], 1)
+    fair_queue: FairQueue[int] = FairQueue(["a"], 1)
     found: list[object] = []
-    waiting = in_thread(lambda: found.append(handover.take(1, SOON_S)))
-    handover.finish("a") if end == "finish" else handover.close()
+    waiting = in_thread(lambda: found.append(fair_queue.take(1, SOON_S)))
+    fair_queue.finish("a") if end == "finish" else fair_queue.close()
     waiting.join(SOON_S)
     assert found == [None]

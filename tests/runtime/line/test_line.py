@@ -18,7 +18,7 @@ from simplenet_edge.engines import open_engine
 from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.errors import ConfigError, EngineError, SinkError, SourceError
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.drift.drift_monitor import WatchConfig
+from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
 from simplenet_edge.runtime.line import result_stage as judge
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary, run
 from simplenet_edge.runtime.records import FrameResult
@@ -258,7 +258,7 @@ def test_who_waits_for_a_frame_is_told(bundle: Bundle) -> None:
 
 def test_a_view_alarm_makes_frames_invalid_where_asked(bundle: Bundle) -> None:
     kept = Kept()
-    config = LineConfig(watch=WatchConfig(learn_frames=50, invalidate=True))
+    config = LineConfig(watch=DriftConfig(learn_frames=50, invalidate=True))
     with open_engine(bundle, "fake") as engine:
         line = Line([Darkening(400, from_frame=150)], Detector(engine), [kept], config)
         line.run()

@@ -12,7 +12,8 @@ from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import BundleError, ConfigError, EngineError, ParityError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.line.line import Line
-from simplenet_edge.runtime.line.shadow import ModelLoader, Shadow
+from simplenet_edge.runtime.line.model_loader import ModelLoader
+from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.spec import OperatingPoint
 from tests.bundles import even_frames, tiny_graph, write_tiny_bundle
 from tests.runtime.belts import Kept, LiveBelt

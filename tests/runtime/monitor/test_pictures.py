@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simplenet_edge.runtime.detector import StageTimes, Verdict
+from simplenet_edge.runtime.detector import Detection, StageTimes
 from simplenet_edge.runtime.monitor.pictures import draw_result
 from simplenet_edge.runtime.records import FrameRecord, FrameResult, View
 from simplenet_edge.runtime.regions import find_regions
@@ -24,7 +24,7 @@ def result_of(image: Frames | None, spec: InputSpec, hot: tuple[slice, slice], v
     anomaly_map = np.zeros(spec.size_hw, np.float32)
     anomaly_map[hot] = 4.0
     frame = np.zeros((*spec.size_hw, 3), np.uint8)
-    verdict = Verdict("NG", 4.0, 1.0, anomaly_map, frame, spec, StageTimes(1, 1, 1), 0.0, 1.0)
+    verdict = Detection("NG", 4.0, 1.0, anomaly_map, frame, spec, StageTimes(1, 1, 1), 0.0, 1.0)
     inspected_hw = image.shape[:2] if view.xywh is None else view.xywh[:1:-1]  # type: ignore[union-attr]
     regions = find_regions(anomaly_map, 1.0, spec, inspected_hw, view.xywh[:2] if view.xywh else (0, 0))
     return FrameResult(FrameRecord(0, "part", WHEN, image, view=view), "id", 1.0, verdict, regions=regions)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
-from simplenet_edge.runtime.detector import StageTimes, Verdict
+from simplenet_edge.runtime.detector import Detection, StageTimes
 from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.regions import Region
 from simplenet_edge.spec import InputSpec
@@ -32,7 +32,7 @@ def result(
     score = float(number) + (100 if verdict == "NG" else 0)
     heat = np.full((HEIGHT, WIDTH), NORMAL_LEVEL, np.float32)
     times = StageTimes(1.0, 2.0, 3.0)
-    inspection = Verdict(verdict, score, THRESHOLD, heat, image, SPEC, times, NORMAL_LEVEL, THRESHOLD)  # type: ignore[arg-type]
+    inspection = Detection(verdict, score, THRESHOLD, heat, image, SPEC, times, NORMAL_LEVEL, THRESHOLD)  # type: ignore[arg-type]
     return FrameResult(record, "abc", THRESHOLD, inspection, regions=regions)
 
 

@@ -34,7 +34,7 @@ class Controller:
         assert self._client.connect()
 
     def seen(self) -> tuple[list[int], float, list[bool]]:
-        """Verdict and frame, score, and the coils NG, INVALID, heartbeat."""
+        """Detection and frame, score, and the coils NG, INVALID, heartbeat."""
         registers = self._client.read_holding_registers(REGISTER, count=4, device_id=UNIT).registers
         coils = self._client.read_coils(COIL, count=3, device_id=UNIT).bits[:3]
         return registers[:2], struct.unpack(">f", struct.pack(">HH", *registers[2:]))[0], coils

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from simplenet_edge.errors import SourceError
-from simplenet_edge.imaging.preprocess import read_image
+from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources import WatchedFolder, open_source
 from simplenet_edge.runtime.sources import folder_watch as watch
