@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -25,6 +25,7 @@ from simplenet_edge.export.precision.graph_predictor import GraphPredictor
 from simplenet_edge.export.precision.search import PRECISIONS, PrecisionExport
 from simplenet_edge.export.to_onnx import OPSET, to_onnx
 from simplenet_edge.imaging.preprocess import preprocess
+from simplenet_edge.progress import OnMessage, ignore_message
 from simplenet_edge.spec import Frames, InputSpec, Prediction
 from simplenet_edge.training.run import TrainingRun
 
@@ -44,7 +45,7 @@ def export_bundle(
     labelled: Dataset | None = None,
     frame_hw: tuple[int, int] | None = None,
     overwrite: bool = False,
-    progress: Callable[[str], None] | None = None,
+    on_message: OnMessage = ignore_message,
 ) -> Bundle:
     """Export `run` as a bundle at `path` (a folder, or one file where it ends in `.zip`).
 
@@ -61,13 +62,12 @@ def export_bundle(
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ConfigError(f"no precision is called {unknown[0]!r}; beside fp32 there are {', '.join(PRECISIONS)}")
     images = calibration_images(run, calibration) if precisions else None
-    tell = progress or (lambda stage: None)
-    tell("folding the head")
+    on_message("folding the head")
     model, forms = run.model.eval(), choose_forms(run.model)
     folded = DeployedSimpleNet(model, forms)
-    tell("writing the ONNX graph")
+    on_message("writing the ONNX graph")
     graph = to_onnx(folded, model.input_spec)
-    tell("comparing the graph with the trained model")
+    on_message("comparing the graph with the trained model")
     frames = np.concatenate([run.golden_frames, random_frames(_RANDOM_FRAMES, model.input_spec.size_hw)])
     found, proof = prove_parity(model, folded, graph.SerializeToString(), frames, run.operating_point.threshold)
     kept = len(run.golden_frames) + 1  # the good parts and one frame of noise: low scores and a high one
@@ -87,12 +87,12 @@ def export_bundle(
     records, files = {"fp32": record}, {_GRAPH_NAME: graph.SerializeToString(), **golden_files(*golden)}
     if images is not None:
         test = labelled.test if labelled is not None else ()
-        export = PrecisionExport(graph, images, run.operating_point, golden, test, tell)
+        export = PrecisionExport(graph, images, run.operating_point, golden, test, on_message)
         for precision in precisions:
             content, records[precision] = export.make(precision)
             files[records[precision].graph] = content
     if frame_hw is not None:
-        tell("putting the resize of camera frames into the graph")
+        on_message("putting the resize of camera frames into the graph")
         records, files = _for_camera_frames(records, files, golden[0], model.input_spec, frame_hw)
     manifest = Manifest(
         name=name or run.folder.resolve().name,
@@ -107,7 +107,7 @@ def export_bundle(
             "onnxruntime": onnxruntime.__version__,
         },
     )
-    tell("writing the bundle")
+    on_message("writing the bundle")
     return write_bundle(path, manifest, files, overwrite)
 
 

@@ -12,7 +12,6 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +19,9 @@ from simplenet_edge.bundle import Bundle
 from simplenet_edge.contract import FRAMES, TensorSpec, check_contract
 from simplenet_edge.engines.tensorrt.library import TensorRTLibrary
 from simplenet_edge.errors import ConfigError, EngineError
+from simplenet_edge.progress import Progress
 
-__all__ = ["FALLBACKS", "BatchProfile", "BuildConfig", "BuiltPlan", "Progress", "build_plan", "parse_target"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a phase, steps done and steps in all; may come from other threads."""
+__all__ = ["FALLBACKS", "BatchProfile", "BuildConfig", "BuiltPlan", "build_plan", "parse_target"]
 
 _MOST_TACTICS = 5  # TensorRT's highest builder optimisation level: every tactic is compiled and compared
 _SHOWN_ERRORS = 3

@@ -16,13 +16,14 @@ from typing import ClassVar
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.base import Engine
-from simplenet_edge.engines.tensorrt.builder import BatchProfile, BuildConfig, Progress
+from simplenet_edge.engines.tensorrt.builder import BatchProfile, BuildConfig
 from simplenet_edge.engines.tensorrt.cuda_memory import CudaMemory, open_cuda
 from simplenet_edge.engines.tensorrt.executor import PlanRefused, TensorRTExecutor
 from simplenet_edge.engines.tensorrt.library import Flavour, load_library
 from simplenet_edge.engines.tensorrt.plan_store import StoredPlan
 from simplenet_edge.engines.tensorrt.provision import obtain_plan
 from simplenet_edge.errors import EngineError
+from simplenet_edge.progress import Progress
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["TensorRTEngine", "TensorRTRtxEngine"]

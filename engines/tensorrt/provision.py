@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 from simplenet_edge.bundle import Bundle
-from simplenet_edge.engines.tensorrt.builder import BatchProfile, BuildConfig, Progress, build_plan
+from simplenet_edge.engines.tensorrt.builder import BatchProfile, BuildConfig, build_plan
 from simplenet_edge.engines.tensorrt.cuda_memory import Device
 from simplenet_edge.engines.tensorrt.library import TensorRTLibrary, load_library
 from simplenet_edge.engines.tensorrt.plan_store import PlanStore, StoredPlan, plan_folder, plan_key
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.progress import Progress
 
 __all__ = ["build_for_targets", "log_progress", "obtain_plan"]
 

@@ -15,7 +15,7 @@ with any disorder, wherever the threshold is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,20 +120,18 @@ class AcceptanceTest:
         samples: Sequence[Sample],
         spec: InputSpec,
         labelled: bool,
-        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._point = reference_point
         self._samples = samples
         self._spec = spec
         self._labelled = labelled
-        self._progress = progress
         self._recorded = _Recorded(reference)
-        self._expected = evaluate(self._recorded, samples, spec, reference_point, progress=progress)
+        self._expected = evaluate(self._recorded, samples, spec, reference_point)
 
     def judge(self, precision: str, candidate: Predictor, point: OperatingPoint) -> tuple[AcceptanceResult, Evaluation]:
         """The comparison and the candidate's own figures at its operating point."""
         paired = _Paired(candidate, self._recorded.predictions)
-        found = evaluate(paired, self._samples, self._spec, point, progress=self._progress)
+        found = evaluate(paired, self._samples, self._spec, point)
         bounds, expected = BOUNDS[precision], self._expected
         scores, expected_scores = (np.array([image.score for image in e.images]) for e in (found, expected))
         flipped = np.array([a.rejected != b.rejected for a, b in zip(found.images, expected.images, strict=True)])

@@ -37,6 +37,7 @@ from simplenet_edge.export.precision.int8 import (
     quantize,
 )
 from simplenet_edge.export.tensorrt_lint import require_parsable
+from simplenet_edge.progress import OnMessage, ignore_message
 from simplenet_edge.spec import Frames, OperatingPoint, Prediction
 
 __all__ = ["MOST_IN_FLOAT", "PRECISIONS", "PrecisionExport"]
@@ -80,7 +81,7 @@ class PrecisionExport:
     point: OperatingPoint
     golden: tuple[Frames, Prediction]
     labelled: tuple[Sample, ...] = ()
-    tell: Callable[[str], None] = lambda stage: None
+    on_message: OnMessage = ignore_message
 
     def make(self, precision: str) -> tuple[bytes, PrecisionRecord]:
         """The serialised graph of `precision` ("fp16" or "int8") and its record.
@@ -97,11 +98,11 @@ class PrecisionExport:
         judged: AcceptanceResult | None = None
         for count in range(0, 1 + int(MOST_IN_FLOAT * len(form.layers)), _MORE_IN_FLOAT):
             if count and not order:
-                self.tell(f"{precision}: measuring each of its {len(form.layers)} layers alone")
+                self.on_message(f"{precision}: measuring each of its {len(form.layers)} layers alone")
                 order = self._most_sensitive(form)
             half = form.build(set(order[:count]))
             difference = self._agreement.difference(half.graph)
-            self.tell(f"{precision}: {count} layers in float, maps differ by {difference:.2%} of their range")
+            self.on_message(f"{precision}: {count} layers in float, maps differ by {difference:.2%} of their range")
             if difference > bound:
                 continue
             predictor = GraphPredictor(half.graph)
@@ -118,7 +119,7 @@ class PrecisionExport:
                 f"bundle was written. Leave --{precision} out, or calibrate with more images of good parts"
             )
         if self.labelled:
-            self.tell(f"{precision}: judging it on {len(self.labelled)} labelled images")
+            self.on_message(f"{precision}: judging it on {len(self.labelled)} labelled images")
             judged, figures = self._judge(precision, candidate, self._labelled_gate)
             require_passed(judged)
         proof |= {
@@ -148,7 +149,7 @@ class PrecisionExport:
         layers, backbone = quantizable_layers(model), backbone_nodes(model)
         forms, differences = {}, {}
         for name in CALIBRATORS:
-            self.tell(f"int8: calibrating, {name}")
+            self.on_message(f"int8: calibrating, {name}")
             forms[name] = self._calibrated(model, name, layers, backbone)
             differences[name] = self._agreement.difference(forms[name].build(()).graph)
         best = min(differences, key=lambda name: differences[name])
@@ -180,7 +181,7 @@ class PrecisionExport:
         point = candidate.scores.operating_point(self.point.alpha)
         result, figures = test.judge(precision, candidate.predictor, point)
         if not result.passed:
-            self.tell(f"{precision}: {'; '.join(result.failures)}")
+            self.on_message(f"{precision}: {'; '.join(result.failures)}")
         return result, figures
 
     def _record(
@@ -219,7 +220,7 @@ class PrecisionExport:
 
     @cached_property
     def _ranges(self) -> dict[str, float]:
-        self.tell("measuring the range of every activation")
+        self.on_message("measuring the range of every activation")
         return activation_ranges(self.model, self.images.frames(self.images.ranging))
 
     @cached_property
@@ -235,10 +236,10 @@ class PrecisionExport:
 
     @cached_property
     def _calibration_gate(self) -> AcceptanceTest:
-        self.tell("measuring fp32")
+        self.on_message("measuring fp32")
         return AcceptanceTest(self._reference, self._point, self.images.samples, self.images.spec, labelled=False)
 
     @cached_property
     def _labelled_gate(self) -> AcceptanceTest:
-        self.tell(f"measuring fp32 on {len(self.labelled)} labelled images")
+        self.on_message(f"measuring fp32 on {len(self.labelled)} labelled images")
         return AcceptanceTest(self._reference, self._point, self.labelled, self.images.spec, labelled=True)

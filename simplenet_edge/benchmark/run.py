@@ -25,7 +25,7 @@ import numpy as np
 
 from simplenet_edge.benchmark.environment import Activity, environment, peak_rss_mib, rss_mib
 from simplenet_edge.benchmark.results import BenchmarkConfig, BenchmarkResult, EngineFigures
-from simplenet_edge.benchmark.turns import Progress, Run, take_turns, timed_ms
+from simplenet_edge.benchmark.turns import Run, take_turns, timed_ms
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import engine_names, engine_problem, open_engine
 from simplenet_edge.engines.base import Engine
@@ -34,6 +34,7 @@ from simplenet_edge.engines.onnxruntime import OnnxRuntimeEngine
 from simplenet_edge.engines.openvino import OpenVinoEngine
 from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import ConfigError, DataError, EngineError
+from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def benchmark(
     candidates: Sequence[Candidate] = (Candidate(),),
     config: BenchmarkConfig | None = None,
     images: Sequence[Frames] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> BenchmarkResult:
     """Measure engines of a bundle, in turns. `images` are decoded camera images uint8 `(H0, W0, 3)` BGR.
 

@@ -13,14 +13,12 @@ from simplenet_edge.benchmark.environment import EnergyMeter
 from simplenet_edge.benchmark.results import Scenario, ScenarioFigures
 from simplenet_edge.benchmark.statistics import summarise, thinned
 from simplenet_edge.engines.base import Engine
+from simplenet_edge.progress import Progress
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.regions import find_regions
 from simplenet_edge.spec import Frames
 
-__all__ = ["Progress", "Run", "take_turns", "timed_ms"]
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage and how much of it is done, of how much."""
+__all__ = ["Run", "take_turns", "timed_ms"]
 
 _ROUNDS = 20  # slices of each measurement
 _SETTLE_S = 0.05  # dropped from each slice that follows another engine's: its threads still spin, the caches are cold
@@ -115,15 +113,14 @@ class Run:
         self.stages_ms.append(split)
 
 
-def take_turns(runs: Sequence[Run], duration_s: float, progress: Progress | None) -> None:
+def take_turns(runs: Sequence[Run], duration_s: float, progress: Progress) -> None:
     """Measure each for `duration_s` in all, after its warm-up."""
     for run in runs:
         run.stages_ms.clear()  # of the warm-up
     for turn in range(_ROUNDS):
         for run in runs if turn % 2 == 0 else reversed(runs):  # so that none always follows the same one
             run.measure(duration_s / _ROUNDS, settle=len(runs) > 1)
-        if progress is not None:
-            progress("measuring", turn + 1, _ROUNDS)
+        progress("measuring", turn + 1, _ROUNDS)
 
 
 def timed_ms(call: Callable[[], object]) -> float:

@@ -19,6 +19,7 @@ from simplenet_edge.cli.options import (
     parse_ints,
 )
 from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.progress import ignore
 
 if TYPE_CHECKING:
     from simplenet_edge.benchmark.results import BenchmarkConfig
@@ -123,7 +124,7 @@ def _measure(
 
         images = camera_images(open_source(source))
     with progress_bars() if sys.stderr.isatty() else nullcontext() as bars:
-        return measure(opened, candidates, config, images, None if bars is None else bars.report).to_dict()
+        return measure(opened, candidates, config, images, ignore if bars is None else bars.report).to_dict()
 
 
 def _config(scenario: str, batch: str, duration: float, camera: str | None) -> BenchmarkConfig:

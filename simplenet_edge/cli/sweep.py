@@ -105,7 +105,7 @@ def sweep(
             seeds=seeds,
             protocol=cast("Protocol", protocol),
             progress=bars.report,
-            tell=note,
+            on_message=note,
         )
     if as_json:
         print_json(result.to_dict())

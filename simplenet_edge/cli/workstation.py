@@ -149,9 +149,7 @@ def evaluate(
 
     dataset = dataset_from(data, good, defect, masks, csv, category)
     with progress_bars() as bars:
-        result, report = evaluate_artifact(
-            model, dataset, output, engine, precision, lambda done, total: bars.report("evaluation", done, total)
-        )
+        result, report = evaluate_artifact(model, dataset, output, engine, precision, bars.report)
     if as_json:
         print_json(result.to_dict())
         return
@@ -250,7 +248,7 @@ def export(
         calibration=calibration,
         labelled=load_dataset(data) if data else None,
         overwrite=overwrite,
-        progress=note,
+        on_message=note,
     )
     parity = bundle.record().parity
     others = {precision: bundle.record(precision).parity for precision in precisions}
@@ -319,7 +317,7 @@ def demo(
     from simplenet_edge.workflows.demo import run_demo
 
     with progress_bars() as bars:
-        result: dict[str, Any] = run_demo(output, weights, overwrite=overwrite, progress=bars.report, tell=note)
+        result: dict[str, Any] = run_demo(output, weights, overwrite=overwrite, progress=bars.report, on_message=note)
     if as_json:
         print_json(result)
         return

@@ -7,7 +7,7 @@ and never change it. Everything is computed in model frames: maps float32 `(H, W
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from simplenet_edge.evaluation.results import (
     Metrics,
     write_evaluation,
 )
+from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, Predictor
 
 __all__ = ["ClassMetrics", "ConfusionCounts", "Evaluation", "ImageResult", "Metrics", "evaluate", "write_evaluation"]
@@ -43,13 +44,13 @@ def evaluate(
     spec: InputSpec,
     operating_point: OperatingPoint,
     batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = ignore,
 ) -> Evaluation:
     """Score labelled samples and measure the model on them.
 
     Pixel figures are over the defective images whose mask has a pixel in the model frame, and all good images. For
     them every map is kept, 4 bytes a pixel, and for a moment twice that. A batch holds fewer than `batch_size` frames
-    where they are large. `progress` is told (images done, images).
+    where they are large. `progress` counts the images.
 
     Raises DataError where there is no sample or too many are corrupt, EngineError for scores that aren't finite,
     ConfigError for a batch size below 1.
@@ -69,10 +70,9 @@ def evaluate(
             images.append(ImageResult(sample, score, score > operating_point.threshold, marked))
             pixels.add(sample, anomaly_map)
         done = len(images) + len(reader.corrupt)
-        if progress:
-            progress(done, len(samples))
-    if progress and done < len(samples):
-        progress(len(samples), len(samples))
+        progress("evaluation", done, len(samples))
+    if done < len(samples):
+        progress("evaluation", len(samples), len(samples))
 
     names = {sample.path: sample.name for sample in samples}
     unreadable = [(names[path], reason.removeprefix(f"{path}: ")) for path, reason in reader.corrupt]

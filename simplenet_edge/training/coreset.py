@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.training.features import FeatureCache
 
 __all__ = ["build_memory", "calibrate_memory_weight", "k_center_greedy"]
@@ -26,7 +27,7 @@ OTHER_ROWS = 20_000
 _CHOOSING_COMPONENTS = 64  # the leading ones hold most of a distance; more take much longer to read
 _LEAST_POINTS = 100
 _FLOOR_SHARE = 0.5  # of the mean distance of good patches that are not remembered
-_TOLD_EVERY = 200
+_REPORT_EVERY = 200
 _CHUNK = 8192  # rows read at once
 
 
@@ -36,12 +37,12 @@ def build_memory(
     seed: int,
     *,
     limit_s: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = ignore,
 ) -> None:
     """Fill the memory with patches of the cache. The model must have its statistics already (`set_statistics`).
 
     It holds fewer than its configuration says where there are fewer to choose from, or where `limit_s` seconds are over
-    before all are chosen. `progress` is told how many are, and of how many.
+    before all are chosen. `progress` counts them.
     """
     memory = model.memory
     if memory is None:
@@ -85,7 +86,7 @@ def k_center_greedy(
     rng: np.random.Generator,
     *,
     end: float = math.inf,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = ignore,
 ) -> Tensor:
     """Indices of at most `count` of the rows `(N, d)`, each the farthest from those before; the first is random.
 
@@ -102,8 +103,8 @@ def k_center_greedy(
         distances = torch.minimum(distances, to_latest)
         distances[latest] = -1  # rounding must not choose it again
         latest = distances.argmax()
-        if progress is not None and (len(chosen) % _TOLD_EVERY == 0 or len(chosen) == total):
-            progress(len(chosen), total)
+        if len(chosen) % _REPORT_EVERY == 0 or len(chosen) == total:
+            progress("memory", len(chosen), total)
     return torch.stack(chosen)
 
 

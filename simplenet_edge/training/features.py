@@ -27,6 +27,7 @@ from simplenet_edge.data.reading import batched, fitting_batch
 from simplenet_edge.errors import DataError
 from simplenet_edge.files import write_bytes_atomic
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames
 
 __all__ = ["FeatureCache", "Moments", "extract_features", "whitening"]
@@ -131,7 +132,7 @@ def extract_features(
     budget_bytes: int,
     seed: int,
     batch_size: int = 8,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = ignore,
     corrupt: Callable[[], Sequence[str]] = tuple,
 ) -> FeatureCache:
     """Embed at most `n_images` frames uint8 `(H, W, 3)` and write the cache into `folder`.
@@ -139,7 +140,7 @@ def extract_features(
     Where all patches would need more than `budget_bytes` on disk, each image keeps an equal random subset of its
     patches; mean and standard deviation always come from all. At most `batch_size` frames go through the backbone at
     once, fewer where they are large (`fitting_batch`); on a GPU in mixed precision (float16), on a CPU in float32.
-    `progress` is told how many images are done; `corrupt` is asked at the end which files were left out.
+    `progress` counts the images; `corrupt` is asked at the end which files were left out.
 
     Raises DataError where no frame comes or where features are not finite.
     """
@@ -160,8 +161,7 @@ def extract_features(
             chosen = image_rows if kept == patches else image_rows[rng.permutation(patches)[:kept]]
             rows[done * kept : (done + 1) * kept] = np.clip(chosen, -_HALF_MAX, _HALF_MAX)
             done += 1
-        if progress is not None:
-            progress(done)
+        progress("features", done, n_images)
     if done == 0:
         raise DataError("no readable image among the training images; nothing was trained")
     rows.flush()

@@ -18,16 +18,15 @@ import numpy as np
 import torch
 
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import Progress
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.coreset import build_memory, calibrate_memory_weight
 from simplenet_edge.training.features import FeatureCache, whitening
 from simplenet_edge.training.step import MarginTrainer, NoiseConfig, StepResult
 from simplenet_edge.training.tensorboard import TensorBoardLogger
 
-__all__ = ["CHECKPOINT_NAME", "AfterMetaEpoch", "Progress", "TrainingState", "set_statistics", "train_networks"]
+__all__ = ["CHECKPOINT_NAME", "AfterMetaEpoch", "TrainingState", "set_statistics", "train_networks"]
 
-Progress = Callable[[str, int, int], None]
-"""Told the stage's name, what is done and how much there is."""
 AfterMetaEpoch = Callable[[SimpleNet, int], None]
 """Shown the model, in evaluation mode, and how many meta-epochs are done; each once, or again where a run resumed."""
 
@@ -106,7 +105,7 @@ def train_networks(
         cache,
         config.seed,
         limit_s=None if budget_s is None else _MEMORY_SHARE * budget_s,
-        progress=lambda done, count: report("memory", done, count),
+        progress=report,
     )
     trainer = MarginTrainer(
         model,

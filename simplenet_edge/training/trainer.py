@@ -23,15 +23,16 @@ from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames, to_dict
 from simplenet_edge.system import OPENCV_WHEELS, installed_version
 from simplenet_edge.threshold import calibration_share, conformal_threshold, pixel_threshold, score_statistics
-from simplenet_edge.training.config import TrainConfig, paper_recipe
+from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, extract_features
-from simplenet_edge.training.loop import CHECKPOINT_NAME, AfterMetaEpoch, Progress, train_networks
+from simplenet_edge.training.loop import CHECKPOINT_NAME, AfterMetaEpoch, train_networks
 from simplenet_edge.training.run import CALIBRATION_NAME, TrainingRun
 
-__all__ = ["AfterMetaEpoch", "Progress", "TrainConfig", "paper_recipe", "train"]
+__all__ = ["train"]
 
 _FEATURES_FOLDER = "features"
 _EXTRACTION_SHARE = 0.6  # of a time budget
@@ -44,7 +45,7 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
     after_meta_epoch: AfterMetaEpoch | None = None,
 ) -> TrainingRun:
     """Train `model` in place on samples of good parts and write the run into `folder`.
@@ -54,7 +55,6 @@ def train(
     change the model. Where the usual share of calibration images is too small for `alpha`, `calibration_share` enlarges
     it. Raises ConfigError where `folder` holds another run, DataError for images that can't be used.
     """
-    report = progress or (lambda stage, done, total: None)
     share = calibration_share(len(good), config.alpha, config.calibration_share)
     split = split_good(good, share, config.seed)
     data_fingerprint = fingerprint(good)
@@ -62,16 +62,16 @@ def train(
     if _claim(folder, key, resume):
         return TrainingRun.load(folder)
     started = time.perf_counter()
-    cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, report)
+    cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, progress)
     extracted = time.perf_counter()
     left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         course = train_networks(
-            model, cache, config, folder, key, report=report, after_meta_epoch=after_meta_epoch, budget_s=left_s
+            model, cache, config, folder, key, report=progress, after_meta_epoch=after_meta_epoch, budget_s=left_s
         )
     trained = time.perf_counter()
-    scores, map_maxima, corrupt_calibration = _calibration_scores(model, split.calibration, config, report)
+    scores, map_maxima, corrupt_calibration = _calibration_scores(model, split.calibration, config, progress)
     record = {
         "train": to_dict(config),
         "split": split.to_dict(),
@@ -174,7 +174,7 @@ def _features(
             key=key,
             budget_bytes=config.cache_bytes,
             seed=config.seed,
-            progress=lambda done: report("features", done, n_frames),
+            progress=report,
             corrupt=lambda: _named(reader.corrupt),
         )
     return cache

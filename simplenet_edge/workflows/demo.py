@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.export.speedup import measure_speedup
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.line.line import run as stream
 from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink
 from simplenet_edge.runtime.sources import open_source
 from simplenet_edge.synthetic.flange import write_demo_dataset
 from simplenet_edge.training.config import TrainConfig
-from simplenet_edge.training.loop import Progress
 from simplenet_edge.training.trainer import train
 from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 
@@ -41,33 +40,36 @@ _BENCHMARK = BenchmarkConfig(("single-stream", "stream"), duration_s=3.0)
 
 
 def run_demo(
-    folder: Path, weights: Path | None, *, overwrite: bool, progress: Progress, tell: Callable[[str], None]
+    folder: Path,
+    weights: Path | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = ignore,
+    on_message: OnMessage = ignore_message,
 ) -> dict[str, Any]:
     """Make parts, train, evaluate, export, verify, benchmark and stream them, all inside `folder`; the main figures.
 
-    Without `weights` the backbone is downloaded; where that fails, it is random, and `tell` says so. Raises ConfigError
-    where `folder` is not empty and `overwrite` is not set, or holds anything but an earlier demo.
+    Without `weights` the backbone is downloaded; where that fails, it is random, and `on_message` says so. Raises
+    ConfigError where `folder` is not empty and `overwrite` is not set, or holds anything but an earlier demo.
     """
     _claim(folder, overwrite)
     data, run_folder, bundle_path = folder / "parts", folder / "run", folder / "demo.bundle"
-    tell("1/6 drawing parts")
+    on_message("1/6 drawing parts")
     write_demo_dataset(data, n_train=_N_TRAIN)
     dataset = load_dataset(data)
-    tell("2/6 training on good parts")
-    model, origin = _model(weights, tell)
+    on_message("2/6 training on good parts")
+    model, origin = _model(weights, on_message)
     run = train(model, dataset.train, _CONFIG, run_folder, progress=progress)
-    tell("3/6 evaluating on good and defective parts")
-    evaluation, report = evaluate_artifact(
-        run_folder, dataset, progress=lambda done, total: progress("evaluation", done, total)
-    )
-    tell("4/6 exporting one ONNX graph and proving it equal")
+    on_message("3/6 evaluating on good and defective parts")
+    evaluation, report = evaluate_artifact(run_folder, dataset, progress=progress)
+    on_message("4/6 exporting one ONNX graph and proving it equal")
     bundle = export_bundle(run, bundle_path)
-    tell("5/6 verifying and benchmarking the engine")
+    on_message("5/6 verifying and benchmarking the engine")
     speed_up = measure_speedup(run.model, bundle.graph())
     engine_alone, camera_to_verdict = benchmark(bundle, config=_BENCHMARK).results
     with open_engine(bundle) as engine:
         verification = verify(engine).require()
-        tell("6/6 streaming the test parts through the runtime")
+        on_message("6/6 streaming the test parts through the runtime")
         sinks = [
             JsonlSink(folder / "verdicts.jsonl"),
             OverlaySink(folder / "overlays"),
@@ -119,11 +121,11 @@ def _claim(folder: Path, overwrite: bool) -> None:
     (folder / _MARKER).touch()
 
 
-def _model(weights: Path | None, tell: Callable[[str], None]) -> tuple[SimpleNet, str]:
+def _model(weights: Path | None, on_message: OnMessage) -> tuple[SimpleNet, str]:
     try:
         return build_simplenet(BACKBONE, weights=weights), "pretrained"
     except WeightsError as error:
         if weights is not None:
             raise
-        tell(f"{error}. Going on with a random backbone: enough for the demo, not for real parts.")
+        on_message(f"{error}. Going on with a random backbone: enough for the demo, not for real parts.")
         return build_simplenet(RANDOM_BACKBONE, random_weights=True), "random weights: no pretrained ones could be had"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.report.html import write_report
 from simplenet_edge.evaluation.results import Evaluation, write_evaluation
+from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
 from simplenet_edge.training.run import EVALUATION_FOLDER, TrainingRun
 
@@ -27,7 +27,7 @@ def evaluate_artifact(
     folder: Path | None = None,
     engine: str = "auto",
     precision: str = "fp32",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = ignore,
 ) -> tuple[Evaluation, Path]:
     """Measure the training run or bundle at `model` on the dataset's test images; the evaluation and the report's path.
 

@@ -18,9 +18,9 @@ from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.results import Evaluation, write_text
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.spec import OperatingPoint
 from simplenet_edge.training.config import TrainConfig
-from simplenet_edge.training.loop import Progress
 from simplenet_edge.training.run import write_json
 from simplenet_edge.training.trainer import train
 from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
@@ -54,8 +54,8 @@ def sweep(
     *,
     seeds: int = 3,
     protocol: Protocol = "honest",
-    progress: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    progress: Progress = ignore,
+    on_message: OnMessage = ignore_message,
 ) -> SweepResult:
     """Train and measure seeds 0 to `seeds - 1` of each dataset.
 
@@ -74,8 +74,7 @@ def sweep(
     for dataset in datasets:
         runs = []
         for seed in range(seeds):
-            if tell:
-                tell(f"{dataset.name}, seed {seed}")
+            on_message(f"{dataset.name}, seed {seed}")
             name = f"seed-{seed}" if protocol == "honest" else f"seed-{seed}-{protocol}"
             runs.append(_run(dataset, prepare, folder / dataset.name / name, seed, protocol, progress))
         results.append(CategoryResult(dataset.name, tuple(runs)))
@@ -86,7 +85,7 @@ def sweep(
 
 
 def _run(
-    dataset: Dataset, prepare: Prepare, folder: Path, seed: int, protocol: Protocol, progress: Progress | None
+    dataset: Dataset, prepare: Prepare, folder: Path, seed: int, protocol: Protocol, progress: Progress
 ) -> SeedResult:
     model, config = prepare(seed)
     curve = _TestCurve(folder / _CURVE_NAME, dataset)
@@ -100,15 +99,14 @@ def _run(
     return SeedResult(seed, figures, seconds, best, best_meta_epoch)
 
 
-def _measured(folder: Path, dataset: Dataset, progress: Progress | None) -> Figures:
+def _measured(folder: Path, dataset: Dataset, progress: Progress) -> Figures:
     """The figures of a finished run, measured once for these test images; `assess` leaves the report in the run."""
     key, path = _test_fingerprint(dataset), folder / _MEASURED_NAME
     found = _read_json(path)
     if found is not None and found["test_fingerprint"] == key:
         figures: Figures = found["figures"]
         return figures
-    report = progress or (lambda stage, done, total: None)
-    result, _ = evaluate_artifact(folder, dataset, progress=lambda done, total: report("evaluation", done, total))
+    result, _ = evaluate_artifact(folder, dataset, progress=progress)
     figures = _figures(result)
     write_json(path, {"test_fingerprint": key, "figures": figures})
     return figures

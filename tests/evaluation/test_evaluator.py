@@ -135,7 +135,9 @@ def test_batches_are_full_but_the_last(samples: list[Sample]) -> None:
 def test_progress_counts_up_to_the_end(samples: list[Sample]) -> None:
     calls: list[tuple[int, int]] = []
     samples[-1].path.write_bytes(b"not an image")  # the last one, after the last batch
-    evaluate(Brightness(), samples, SPEC, POINT, batch_size=7, progress=lambda done, total: calls.append((done, total)))
+    evaluate(
+        Brightness(), samples, SPEC, POINT, batch_size=7, progress=lambda _, done, total: calls.append((done, total))
+    )
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     assert calls[-1] == (29, 29)
     assert {total for _, total in calls} == {29}

@@ -97,7 +97,15 @@ def test_larger_frames_come_in_smaller_batches(
     monkeypatch.setattr(data, "BATCH_PIXELS", pixels)
     done: list[int] = []
     extract_features(
-        model, frames, N_IMAGES, tmp_path, key="k", budget_bytes=2**30, seed=0, batch_size=3, progress=done.append
+        model,
+        frames,
+        N_IMAGES,
+        tmp_path,
+        key="k",
+        budget_bytes=2**30,
+        seed=0,
+        batch_size=3,
+        progress=lambda _, images, __: done.append(images),
     )
     assert done == expected
 

@@ -16,8 +16,8 @@ from simplenet_edge.data.reading import read_frames
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import Progress
 from simplenet_edge.training.config import TrainConfig, paper_recipe
-from simplenet_edge.training.loop import Progress
 from simplenet_edge.training.run import TrainingRun
 from simplenet_edge.training.trainer import train
 from tests.runs import SIZE, write_parts

@@ -78,7 +78,7 @@ def test_a_precision_that_fails_names_its_figures_and_writes_nothing(
     monkeypatch.setattr(precision, "MOST_IN_FLOAT", 0.2)
     told: list[str] = []
     with pytest.raises(ParityError, match="fp16 is not as good as fp32: the rank correlation") as caught:
-        export_bundle(TrainingRun.load(run_folder), tmp_path / "b", precisions=["fp16"], progress=told.append)
+        export_bundle(TrainingRun.load(run_folder), tmp_path / "b", precisions=["fp16"], on_message=told.append)
     assert "calibration" in str(caught.value)  # without labelled images, and the table says so
     assert any("layers alone" in line for line in told), told  # the sensitive layers were tried
     assert any("2 layers in float" in line for line in told)
@@ -93,7 +93,7 @@ def test_layers_go_back_to_float_until_the_maps_agree(
     told: list[str] = []
     run = TrainingRun.load(run_folder)
     exported = export_bundle(
-        run, tmp_path / "b", precisions=["int8"], labelled=load_dataset(parts), progress=told.append
+        run, tmp_path / "b", precisions=["int8"], labelled=load_dataset(parts), on_message=told.append
     )
     parity = exported.record("int8").parity
     assert parity["map_difference"] <= bound
