@@ -1,7 +1,6 @@
 """Does an engine give, on this device, the numbers that the bundle's FP32 model gave? Replays the golden frames.
 
-Differences are of raw scores and maps. Relative ones are divided by the scale: the distance between the smallest and
-the largest value in all golden maps, which an offset in the scores does not change.
+Differences are of raw scores and maps; relative ones are divided by the scale (`simplenet_edge.comparison`).
 """
 
 from __future__ import annotations
@@ -12,14 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from simplenet_edge.comparison import FP32_TOLERANCE, map_scale, verdict_flips
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import ConfigError, ParityError
-from simplenet_edge.spec import Prediction
 
-__all__ = ["FP32_TOLERANCE", "FrameComparison", "Verification", "verify"]
-
-FP32_TOLERANCE = 1e-4
-"""Largest difference, relative to the scale, that the order of FP32 additions explains."""
+__all__ = ["FrameComparison", "Verification", "verify"]
 
 
 @dataclass(frozen=True)
@@ -89,21 +85,21 @@ def verify(engine: Engine, tolerance: float | None = None) -> Verification:
         raise ConfigError(f"the tolerance must be at least 0, not {tolerance}")
     frames, golden = engine.bundle.golden()
     scale = map_scale(golden)
-    rows = []
-    for index in range(len(frames)):
-        found = engine.predict(frames[index : index + 1])
-        expected_score, found_score = float(golden.score[index]), float(found.score[0])
-        near = abs(expected_score - golden_threshold) <= max(FP32_TOLERANCE, record.tolerance) * scale
-        rows.append(
-            FrameComparison(
-                index=index,
-                expected_score=expected_score,
-                found_score=found_score,
-                score_difference=abs(found_score - expected_score),
-                map_difference=float(np.abs(found.map[0] - golden.map[index]).max()),
-                flipped=not near and (found_score > threshold) != (expected_score > golden_threshold),
-            )
+    found = [engine.predict(frames[index : index + 1]) for index in range(len(frames))]
+    scores, maps = np.concatenate([one.score for one in found]), np.concatenate([one.map for one in found])
+    room = max(FP32_TOLERANCE, record.tolerance) * scale
+    flipped = verdict_flips(scores, golden.score, (threshold, golden_threshold), room).decided
+    rows = [
+        FrameComparison(
+            index=index,
+            expected_score=float(golden.score[index]),
+            found_score=float(scores[index]),
+            score_difference=abs(float(scores[index]) - float(golden.score[index])),
+            map_difference=float(np.abs(maps[index] - golden.map[index]).max()),
+            flipped=bool(flipped[index]),
         )
+        for index in range(len(frames))
+    ]
     max_score = max(row.score_difference for row in rows)
     max_map = max(row.map_difference for row in rows)
     flips = sum(row.flipped for row in rows)
@@ -122,8 +118,3 @@ def verify(engine: Engine, tolerance: float | None = None) -> Verification:
         passed=max(max_score, max_map) <= tolerance * scale and flips == 0,
         frames=tuple(rows),
     )
-
-
-def map_scale(golden: Prediction) -> float:
-    """Largest minus smallest golden map value; of flat maps the magnitude, or 1 where that is 0 too."""
-    return float(np.ptp(golden.map)) or float(np.abs(golden.map).max()) or 1.0

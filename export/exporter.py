@@ -13,13 +13,13 @@ import onnx
 import onnxruntime
 
 from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, write_bundle
+from simplenet_edge.comparison import FP32_TOLERANCE, compare
 from simplenet_edge.data.layouts import Dataset
-from simplenet_edge.engines.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.errors import BundleError, ConfigError
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.frame_resize import with_frame_resize
-from simplenet_edge.export.parity import compare, prove_parity, random_frames, run_graph
+from simplenet_edge.export.parity import prove_parity, random_frames, run_graph
 from simplenet_edge.export.precision.calibration import calibration_images
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
 from simplenet_edge.export.precision.search import PRECISIONS, PrecisionExport
@@ -132,12 +132,12 @@ def _for_camera_frames(
         resized[record.graph] = graph.SerializeToString()
     found = run_graph(resized[_GRAPH_NAME], images)
     fp32 = records["fp32"]
-    scale = map_scale(found)
+    threshold = fp32.operating_point.threshold
     for name, record in records.items():
         if name != "fp32":  # other golden frames, another difference: measured again, with the same room
             rounded = GraphPredictor(onnx.load_from_string(resized[record.graph])).predict(images)
-            worst = max(float(np.abs(a - b).max()) for a, b in zip(rounded, found, strict=True)) / scale
+            worst = compare(rounded, found, threshold).worst
             records = {**records, name: dataclasses.replace(record, tolerance=max(record.tolerance, 2 * worst))}
-    apart = dataclasses.asdict(compare(found, on_cpu, fp32.operating_point.threshold))
+    apart = dataclasses.asdict(compare(found, on_cpu, threshold))
     proven = dataclasses.replace(fp32, parity={**fp32.parity, "frame_resize": apart})
     return {**records, "fp32": proven}, {**resized, **golden_files(images, found)}

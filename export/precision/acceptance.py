@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from simplenet_edge.comparison import FP32_TOLERANCE, Differences, verdict_flips
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.engines.verify import FP32_TOLERANCE
 from simplenet_edge.errors import ParityError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.results import Evaluation
@@ -134,8 +134,8 @@ class AcceptanceTest:
         found = evaluate(paired, self._samples, self._spec, point)
         bounds, expected = BOUNDS[precision], self._expected
         scores, expected_scores = (np.array([image.score for image in e.images]) for e in (found, expected))
-        flipped = np.array([a.rejected != b.rejected for a, b in zip(found.images, expected.images, strict=True)])
-        near = np.abs(expected_scores - self._point.threshold) <= bounds.rounding * paired.scale
+        apart, thresholds = paired.differences, (point.threshold, self._point.threshold)
+        flips = verdict_flips(scores, expected_scores, thresholds, bounds.rounding * apart.scale)
         result = AcceptanceResult(
             precision=precision,
             images="labelled" if self._labelled else "calibration",
@@ -146,12 +146,12 @@ class AcceptanceTest:
             auroc_fp32=expected.metrics.image_auroc,
             aupro=found.metrics.aupro,
             aupro_fp32=expected.metrics.aupro,
-            flips=int((flipped & ~near).sum()),
-            borderline=int((flipped & near).sum()),
+            flips=int(flips.decided.sum()),
+            borderline=int(flips.borderline.sum()),
             rank_correlation=_rank_correlation(scores, expected_scores),
-            score_max=float(np.abs(scores - expected_scores).max()) / paired.scale,
-            map_max=paired.map_max / paired.scale,
-            map_mean=paired.map_sum / paired.n_frames / paired.scale,
+            score_max=apart.score_max,
+            map_max=apart.map_max,
+            map_mean=apart.map_mean,
         )
         return dataclasses.replace(result, failures=_failures(result, bounds)), found
 
@@ -181,28 +181,15 @@ class _Recorded:
 
 
 class _Paired:
-    """Predicts with the candidate, batch by batch as the reference did; keeps how far their maps are apart."""
+    """Predicts with the candidate, batch by batch as the reference did, and adds up how far they are apart."""
 
     def __init__(self, candidate: Predictor, expected: Sequence[Prediction]) -> None:
         self._candidate, self._expected = candidate, iter(expected)
-        self._low, self._high = np.inf, -np.inf
-        self.map_max = 0.0
-        self.map_sum = 0.0
-        self.n_frames = 0
-
-    @property
-    def scale(self) -> float:
-        """The range of the reference maps; 1 where they are flat."""
-        return float(self._high - self._low) or 1.0
+        self.differences = Differences()
 
     def predict(self, frames: Frames) -> Prediction:
-        found, expected = self._candidate.predict(frames), next(self._expected)
-        difference = np.abs(found.map.astype(np.float64) - expected.map)
-        self.map_max = max(self.map_max, float(difference.max()))
-        self.map_sum += float(difference.mean(axis=(1, 2)).sum())
-        self.n_frames += len(frames)
-        self._low = min(self._low, float(expected.map.min()))
-        self._high = max(self._high, float(expected.map.max()))
+        found = self._candidate.predict(frames)
+        self.differences.add(found, next(self._expected))
         return found
 
 

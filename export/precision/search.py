@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import onnx
 
 from simplenet_edge.bundle import PrecisionRecord
+from simplenet_edge.comparison import FP32_TOLERANCE, compare
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.engines.verify import FP32_TOLERANCE, map_scale
 from simplenet_edge.errors import ParityError
 from simplenet_edge.evaluation.results import Evaluation
 from simplenet_edge.export.precision.acceptance import BOUNDS, AcceptanceResult, AcceptanceTest, require_passed
@@ -210,9 +209,7 @@ class PrecisionExport:
 
     def _golden_difference(self, candidate: GraphPredictor) -> float:
         frames, expected = self.golden
-        found = candidate.predict(frames)
-        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
-        return worst / map_scale(expected)
+        return compare(candidate.predict(frames), expected, self.point.threshold).worst
 
     @cached_property
     def _reference(self) -> GraphPredictor:

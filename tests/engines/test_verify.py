@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from simplenet_edge.bundle import Bundle, write_bundle
+from simplenet_edge.comparison import FP32_TOLERANCE
 from simplenet_edge.engines import open_engine
-from simplenet_edge.engines.verify import FP32_TOLERANCE, verify
+from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import BundleError, ConfigError, EngineError, ParityError
 from simplenet_edge.spec import OperatingPoint
 from tests.bundles import even_frames, tiny_files, tiny_manifest, tiny_record

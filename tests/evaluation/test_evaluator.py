@@ -150,7 +150,7 @@ def test_a_corrupt_image_is_listed_and_left_out(samples: list[Sample]) -> None:
     assert evaluation.verdicts.n_good == 23
     ((name, reason),) = evaluation.corrupt
     assert name == "good/03.png"
-    assert reason.startswith("is not an image")
+    assert reason.startswith("is no image")
     assert strict_json(evaluation)["corrupt"] == [{"path": name, "reason": reason}]
 
 

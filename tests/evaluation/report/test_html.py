@@ -218,7 +218,7 @@ def test_corrupt_files_are_listed(samples: list[Sample], tmp_path: Path) -> None
     text = Page(report(tmp_path / "report.html", evaluation_of(samples))).text
     assert "1 file left out" in text
     assert samples[5].name in text
-    assert "is not an image" in text
+    assert "is no image" in text
 
 
 def test_a_report_that_fails_leaves_the_old_one(samples: list[Sample], tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from simplenet_edge.bundle import Bundle
+from simplenet_edge.comparison import FP32_TOLERANCE
 from simplenet_edge.data.layouts import load_dataset
 from simplenet_edge.engines.selection import open_engine
-from simplenet_edge.engines.verify import FP32_TOLERANCE, verify
+from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import ConfigError, DataError, ParityError
 from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.export.precision import acceptance as gate
