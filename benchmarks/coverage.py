@@ -26,8 +26,8 @@ from machine import RESULTS, machine
 from matplotlib import pyplot as plt
 from scipy.stats import betabinom
 
+from simplenet_edge.files import write_json
 from simplenet_edge.threshold import conformal_threshold, false_reject_bound
-from simplenet_edge.training.run import write_json
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1)
 SPLITS = 200

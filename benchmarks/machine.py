@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from simplenet_edge.files import write_json
 from simplenet_edge.system import cpu_count, cpu_model, memory_bytes
-from simplenet_edge.training.run import write_json
 
 __all__ = ["RESULTS", "interleaved_ms", "machine", "summary", "write_result"]
 

@@ -200,7 +200,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     reference = SimpleNet(config, spec, extractor).eval()
     network = pretrained_backbone(options.weights, reference)
     split = split_good(dataset.train, TrainConfig().calibration_share, seed=0)
-    frames = np.stack([frame for _, frame in read_frames(split.train[: options.images], reference.input_spec)])
+    frames = np.stack([read.frame for read in read_frames(split.train[: options.images], reference.input_spec)])
     images = camera_images(dataset, options.rounds)
     models = {"padim": padim(network, reference, frames), **patchcores(network, reference, frames)}
     models["supersimplenet"] = Supersimplenet(backbone=network, layers=list(reference.config.layers))

@@ -32,13 +32,13 @@ from torch import nn
 from simplenet_edge.data.layouts import Dataset, load_dataset
 from simplenet_edge.data.reading import Split, read_frames, split_good
 from simplenet_edge.evaluation.evaluator import evaluate
+from simplenet_edge.files import write_json
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, Prediction, Predictor
 from simplenet_edge.system import cpu_model, installed_version
 from simplenet_edge.threshold import conformal_threshold
 from simplenet_edge.training.config import TrainConfig
-from simplenet_edge.training.run import write_json
 from simplenet_edge.training.trainer import train
 
 BACKBONE = "mobilenet_v2"
@@ -120,7 +120,7 @@ def train_supersimplenet(frames: Frames, reference: SimpleNet, network: nn.Modul
 def measure(predictor: Predictor, dataset: Dataset, split: Split, reference: SimpleNet) -> dict[str, Any]:
     """The project's own figures; the threshold comes from the same calibration images for all."""
     spec = reference.input_spec
-    good = [float(predictor.predict(frame[None]).score[0]) for _, frame in read_frames(split.calibration, spec)]
+    good = [float(predictor.predict(read.frame[None]).score[0]) for read in read_frames(split.calibration, spec)]
     started = time.perf_counter()
     result = evaluate(predictor, dataset.test, spec, conformal_threshold(np.array(good), ALPHA))
     return {
@@ -140,13 +140,13 @@ def main() -> None:
     reference = build_simplenet(BACKBONE, weights=options.weights, size_hw=(256, 256))
     split = split_good(dataset.train, TrainConfig().calibration_share, seed=0)
     network = pretrained_backbone(options.weights, reference)
-    frames = np.stack([frame for _, frame in read_frames(split.train[: options.images], reference.input_spec)])
+    frames = np.stack([read.frame for read in read_frames(split.train[: options.images], reference.input_spec)])
 
     def ours() -> tuple[Predictor, str]:
         with tempfile.TemporaryDirectory() as folder:
             run = train(reference, dataset.train, TrainConfig(alpha=ALPHA), Path(folder) / "run")
-        seconds = run.record["seconds"]
-        return run.model, f"of these {seconds['extraction']:.1f} s extraction, {seconds['training']:.1f} s training"
+        seconds = run.record.seconds
+        return run.model, f"of these {seconds.extraction:.1f} s extraction, {seconds.training:.1f} s training"
 
     methods: dict[str, Callable[[], tuple[Predictor, str]]] = {
         "patchcore": lambda: train_patchcore(frames, reference, network, options.coreset),

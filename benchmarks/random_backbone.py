@@ -25,10 +25,10 @@ from machine import RESULTS, machine
 from recipe import Images, Variant, grids, images_key, new_model, pixel_figures, test_figures, trained
 
 from simplenet_edge.data.layouts import load_dataset
+from simplenet_edge.files import write_json
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.training.config import TrainConfig, paper_recipe
-from simplenet_edge.training.run import write_json
 
 BACKBONE = "resnet18"
 OURS = {"default": Variant(), "no memory": Variant(memory=0)}

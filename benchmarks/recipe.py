@@ -39,6 +39,7 @@ from simplenet_edge.data.augment import AugmentConfig, augment
 from simplenet_edge.data.layouts import Dataset, load_dataset
 from simplenet_edge.data.reading import batched, fingerprint, read_frames, read_sample_mask, split_good
 from simplenet_edge.evaluation.metrics import aupro, image_auroc, pixel_auroc, pixel_scores
+from simplenet_edge.files import write_json
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
@@ -47,7 +48,6 @@ from simplenet_edge.threshold import conformal_threshold
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, Moments
 from simplenet_edge.training.loop import AfterMetaEpoch, TrainingState, train_networks
-from simplenet_edge.training.run import write_json
 
 BATCH = 16
 ALPHA = 0.01
@@ -142,7 +142,8 @@ class Images:
     ) -> Images:
         """Embed with the backbone of `model`, or read what it left in `work`; `kinds` of changed images."""
         folder = work / images_key(model, dataset)
-        masks = [read_sample_mask(sample, model.input_spec) for sample in dataset.test]
+        reader = read_frames(dataset.test, model.input_spec, max_corrupt_share=0)
+        masks = [read_sample_mask(read.sample, model.input_spec, read.image_hw) for read in reader]
         train, test = (_rows(model, dataset, name, folder) for name in ("train", "test"))
         return cls(dataset, train, {kind: _rows(model, dataset, kind, folder) for kind in kinds}, test, masks)
 
@@ -220,7 +221,7 @@ def _rows(model: SimpleNet, dataset: Dataset, name: str, folder: Path) -> Rows:
         rng = np.random.default_rng(list(KINDS).index(name) if name in KINDS else 0)
         draws = {**KINDS, AUGMENTED: lambda rng, frame: augment(frame, AugmentConfig(), rng)}
         draw = draws.get(name, lambda rng, frame: frame)
-        frames = (draw(rng, frame) for _, frame in read_frames(samples, model.input_spec, max_corrupt_share=0))
+        frames = (draw(rng, read.frame) for read in read_frames(samples, model.input_spec, max_corrupt_share=0))
         shape = (len(samples), math.prod(model.grid_hw), model.config.target_embed_dim)
         rows = np.lib.format.open_memmap(folder / f".{name}.tmp", "w+", np.float16, shape)
         for i, batch in enumerate(batched(frames, BATCH)):

@@ -102,7 +102,7 @@ def export_bundle(
         precisions=records,
         frame_hw=frame_hw,
         versions={
-            **run.record["versions"],
+            **run.record.versions,
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
         },

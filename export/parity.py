@@ -47,7 +47,8 @@ def prove_parity(
     for name, comparison in proof.items():
         if not comparison.worst <= FP32_TOLERANCE or comparison.verdict_flips:
             raise ParityError(
-                f"the {name} model differs from the trained one by {comparison.worst:.1e} (allowed: {FP32_TOLERANCE:.0e}) "
-                f"with {comparison.verdict_flips} verdict flips (allowed: 0); no bundle was written: please report this"
+                f"the {name} model differs from the trained one by {comparison.worst:.1e} (allowed: "
+                f"{FP32_TOLERANCE:.0e}) with {comparison.verdict_flips} verdict flips (allowed: 0); no bundle was "
+                "written: please report this"
             )
     return found, proof

@@ -23,7 +23,9 @@ __all__ = [
     "guarantee_warning",
     "images_needed",
     "pixel_threshold",
+    "rate_bound",
     "score_statistics",
+    "threshold_rank",
 ]
 
 CONFIDENCE = 0.9
@@ -42,9 +44,9 @@ def conformal_threshold(scores: npt.NDArray[np.floating], alpha: float) -> Opera
     """
     ordered = np.sort(_checked(scores))
     n = len(ordered)
-    k = _rank(n, alpha)
+    k = threshold_rank(n, alpha)
     return OperatingPoint(
-        threshold=float(ordered[min(k, n) - 1]), alpha=float(alpha), n_calibration=n, guaranteed=k <= n
+        threshold=float(ordered[k - 1]), alpha=float(alpha), n_calibration=n, guaranteed=_rank(n, alpha) <= n
     )
 
 
@@ -84,11 +86,23 @@ def false_reject_bound(point: OperatingPoint, confidence: float = CONFIDENCE) ->
     number of images, also for those too few for `alpha`.
     """
     n = point.n_calibration
-    above = n - min(_rank(n, point.alpha), n)  # calibration scores that may lie above the threshold
+    return rate_bound(n, n - threshold_rank(n, point.alpha), confidence)
+
+
+def threshold_rank(n: int, alpha: float) -> int:
+    """Which of n ordered calibration scores is the threshold, from 1; n where none of them is high enough."""
+    return min(_rank(n, alpha), n)
+
+
+def rate_bound(n: int, at_most: int, confidence: float) -> float:
+    """The largest rate at which n draws still have `at_most` hits with probability `1 - confidence` (Clopper-Pearson).
+
+    The rate beyond an order statistic that leaves `at_most` of n values beyond it stays under this, with `confidence`.
+    """
     low, high = 0.0, 1.0
     for _ in range(60):
         rate = (low + high) / 2
-        low, high = (rate, high) if _binomial_tail(n, above, rate) > 1 - confidence else (low, rate)
+        low, high = (rate, high) if _binomial_tail(n, at_most, rate) > 1 - confidence else (low, rate)
     return high
 
 

@@ -25,8 +25,8 @@ from simplenet_edge.engines import open_engine
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.sinks import JsonlSink
 from simplenet_edge.runtime.sources import open_source
-from simplenet_edge.runtime.stream import run
-from simplenet_edge.runtime.verify import verify
+from simplenet_edge.runtime.line.line import run
+from simplenet_edge.engines.verify import verify
 
 bundle = Bundle(Path(sys.argv[1]))
 with open_engine(bundle, "{engine}") as engine:

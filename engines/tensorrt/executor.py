@@ -19,7 +19,7 @@ from simplenet_edge.contract import FRAMES, MAP, SCORE
 from simplenet_edge.engines.tensorrt.cuda_memory import CudaMemory
 from simplenet_edge.engines.tensorrt.library import TensorRTLibrary
 from simplenet_edge.errors import EngineError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["PlanRefused", "TensorRTExecutor"]
@@ -149,7 +149,7 @@ class TensorRTExecutor:
         with self._cuda.active():
             if self._cache is not None and self._runtime_cache is not None:
                 try:
-                    write_bytes_atomic(self._runtime_cache, bytes(self._cache.serialize()))
+                    write_bytes(self._runtime_cache, bytes(self._cache.serialize()))
                 except OSError as error:
                     _log.warning("the runtime cache is not kept (%s); the next start compiles again", error)
             self._graph = self._context = self._cache = self._engine = self._runtime = None

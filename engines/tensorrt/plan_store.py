@@ -19,7 +19,7 @@ from typing import Any
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.tensorrt.builder import BatchProfile, BuiltPlan
 from simplenet_edge.errors import ConfigError, EngineError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes
 from simplenet_edge.spec import from_dict
 
 __all__ = ["PlanKey", "PlanStore", "StoredPlan", "plan_folder", "plan_key"]
@@ -145,8 +145,8 @@ class PlanStore:
         stored = StoredPlan(path, key, hashlib.sha256(built.plan).hexdigest(), build)
         text = {"format": _FORMAT, "key": dataclasses.asdict(key), "sha256": stored.sha256, "build": build}
         try:
-            write_bytes_atomic(path, built.plan)
-            write_bytes_atomic(stored.sidecar, (json.dumps(text, indent=2) + "\n").encode())
+            write_bytes(path, built.plan)
+            write_bytes(stored.sidecar, (json.dumps(text, indent=2) + "\n").encode())
         except OSError as error:
             raise EngineError(f"{path} can't be written ({error}); name another folder with --cache") from error
         return stored

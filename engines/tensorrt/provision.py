@@ -13,7 +13,7 @@ from simplenet_edge.engines.tensorrt.cuda_memory import Device
 from simplenet_edge.engines.tensorrt.library import TensorRTLibrary, load_library
 from simplenet_edge.engines.tensorrt.plan_store import PlanStore, StoredPlan, plan_folder, plan_key
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes
 from simplenet_edge.progress import Progress
 
 __all__ = ["build_for_targets", "log_progress", "obtain_plan"]
@@ -76,7 +76,7 @@ def obtain_plan(
     stored = store.save(key, built)
     if built.timing_cache:
         try:
-            write_bytes_atomic(timing_cache, built.timing_cache)
+            write_bytes(timing_cache, built.timing_cache)
         except OSError as error:
             _log.warning("the timing cache is not kept (%s); the next build takes as long", error)
     return stored

@@ -6,28 +6,24 @@ one, as often as they are needed.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import scipy.stats
 
 from simplenet_edge.data.layouts import Sample, load_dataset
 from simplenet_edge.data.reading import fingerprint, read_frames
 from simplenet_edge.errors import DataError
-from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Predictor, ScoreStatistics
-from simplenet_edge.threshold import conformal_threshold, pixel_threshold, score_statistics
+from simplenet_edge.spec import Frames, InputSpec, OperatingPoint
+from simplenet_edge.threshold import threshold_rank
 from simplenet_edge.training.run import TrainingRun
 
 __all__ = [
     "ENOUGH_IMAGES",
     "CalibrationImages",
-    "CalibrationScores",
     "calibration_images",
-    "calibration_scores",
     "refuse_defects",
     "too_few_warning",
 ]
@@ -35,29 +31,10 @@ __all__ = [
 ENOUGH_IMAGES = 100
 """Below this many images ranges and thresholds move visibly with the choice of images."""
 
-_APART = 4  # every fourth image chooses between calibrations and never makes one
-_MOST_RANGED = 256  # more images don't change a range
+_HOLDOUT = 4  # every fourth image chooses between calibrations and never makes one
+_MOST_RANGE_SAMPLES = 256  # more images don't change a range
 _CHANCE = 1e-3  # how improbable a folder of good parts alone must be to be refused
 _LISTED = 10  # files that a message names
-
-
-@dataclass(frozen=True)
-class CalibrationScores:
-    """The raw score and the largest map value of each calibration image, by name."""
-
-    scores: dict[str, float]
-    map_maxima: dict[str, float]
-
-    def operating_point(self, alpha: float) -> OperatingPoint:
-        """The thresholds of parts and of pixels, by the rule that training has."""
-        point = conformal_threshold(np.array(list(self.scores.values())), alpha)
-        return dataclasses.replace(
-            point, pixel_threshold=pixel_threshold(np.array(list(self.map_maxima.values())), alpha)
-        )
-
-    def statistics(self) -> ScoreStatistics:
-        """What normal scores look like."""
-        return score_statistics(np.array(list(self.scores.values())))
 
 
 @dataclass(frozen=True)
@@ -69,19 +46,19 @@ class CalibrationImages:
     source: str
 
     @property
-    def ranging(self) -> tuple[Sample, ...]:
+    def range_samples(self) -> tuple[Sample, ...]:
         """The samples that set ranges: three in four, at most 256, evenly spread."""
-        kept = [sample for i, sample in enumerate(self.samples) if i % _APART or len(self.samples) < _APART]
-        return tuple(kept[:: math.ceil(len(kept) / _MOST_RANGED)])
+        kept = [sample for i, sample in enumerate(self.samples) if i % _HOLDOUT or len(self.samples) < _HOLDOUT]
+        return tuple(kept[:: math.ceil(len(kept) / _MOST_RANGE_SAMPLES)])
 
     @property
-    def apart(self) -> tuple[Sample, ...]:
-        """The samples that compare calibrations: held apart from `ranging`, where there are four or more images."""
-        return self.samples[::_APART]
+    def holdout(self) -> tuple[Sample, ...]:
+        """The samples that compare calibrations: none of the `range_samples`, where there are four or more images."""
+        return self.samples[::_HOLDOUT]
 
     def frames(self, samples: Sequence[Sample]) -> Iterator[Frames]:
         """Model frames uint8 `(H, W, 3)` of some of the samples. Raises DataError where too many can't be read."""
-        return (frame for _, frame in read_frames(samples, self.spec))
+        return (read.frame for read in read_frames(samples, self.spec))
 
 
 def calibration_images(run: TrainingRun, folder: Path | None = None) -> CalibrationImages:
@@ -94,18 +71,18 @@ def calibration_images(run: TrainingRun, folder: Path | None = None) -> Calibrat
     if folder is not None:
         return CalibrationImages(load_dataset(good=folder).train, spec, "a folder of good parts")
     advice = "pass --calibration FOLDER with images of good parts that the model was not trained on"
-    sources = run.record.get("sources")
-    if not sources:
+    sources = run.record.sources
+    if sources is None:
         raise DataError(f"{run.folder} does not say where its calibration images are; {advice}")
-    paths = [Path(path) for path in sources["calibration"]]
+    paths = [Path(path) for path in sources.calibration]
     if missing := [path for path in paths if not path.is_file()]:
         raise DataError(
             f"{len(missing)} of the {len(paths)} calibration images of {run.folder} are gone, such as {missing[0]}; "
             f"put them back, or {advice}"
         )
-    names = run.record["split"]["calibration"]
+    names = run.record.split.calibration
     samples = tuple(Sample(path, name=name) for path, name in zip(paths, names, strict=True))
-    if fingerprint(samples) != sources["fingerprint"]:
+    if fingerprint(samples) != sources.fingerprint:
         raise DataError(f"the calibration images of {run.folder} are not the ones that it was trained with; {advice}")
     return CalibrationImages(samples, spec, "the training run's calibration split")
 
@@ -118,16 +95,6 @@ def too_few_warning(images: CalibrationImages) -> str | None:
     return f"{n} calibration images are few: ranges and threshold depend on which; use {ENOUGH_IMAGES} or more"
 
 
-def calibration_scores(predictor: Predictor, images: CalibrationImages) -> CalibrationScores:
-    """Score every calibration image, frame by frame."""
-    scores, map_maxima = {}, {}
-    for sample, frame in read_frames(images.samples, images.spec):
-        prediction = predictor.predict(frame[np.newaxis])
-        scores[sample.name] = float(prediction.score[0])
-        map_maxima[sample.name] = float(prediction.map.max())
-    return CalibrationScores(scores, map_maxima)
-
-
 def refuse_defects(scores: dict[str, float], point: OperatingPoint) -> None:
     """Raise DataError, naming the files, where more images are rejected than good parts explain.
 
@@ -136,8 +103,7 @@ def refuse_defects(scores: dict[str, float], point: OperatingPoint) -> None:
     below 0.1 % is refused. The plain binomial with alpha would ignore that the threshold itself is an estimate.
     """
     rejected = sorted((name for name, score in scores.items() if score > point.threshold), key=lambda n: -scores[n])
-    n = point.n_calibration
-    k = min(math.ceil((n + 1) * (1 - point.alpha)), n)
+    n, k = point.n_calibration, threshold_rank(point.n_calibration, point.alpha)
     chance = float(scipy.stats.betabinom.sf(len(rejected) - 1, len(scores), n + 1 - k, k))
     if chance >= _CHANCE:
         return

@@ -19,13 +19,7 @@ from simplenet_edge.export.precision.acceptance import BOUNDS, AcceptanceResult,
 from simplenet_edge.export.precision.activation_shift import shift_activations
 from simplenet_edge.export.precision.agreement import Agreement
 from simplenet_edge.export.precision.bias_correction import BiasCorrection
-from simplenet_edge.export.precision.calibration import (
-    CalibrationImages,
-    CalibrationScores,
-    calibration_scores,
-    refuse_defects,
-    too_few_warning,
-)
+from simplenet_edge.export.precision.calibration import CalibrationImages, refuse_defects, too_few_warning
 from simplenet_edge.export.precision.fp16 import Fp16Graph, activation_ranges, fp16_layers, to_fp16
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
 from simplenet_edge.export.precision.int8 import (
@@ -38,6 +32,7 @@ from simplenet_edge.export.precision.int8 import (
 from simplenet_edge.export.tensorrt_lint import require_parsable
 from simplenet_edge.progress import OnMessage, ignore_message
 from simplenet_edge.spec import Frames, OperatingPoint, Prediction
+from simplenet_edge.training.calibration import CalibrationScores, calibration_scores
 
 __all__ = ["MOST_IN_FLOAT", "PRECISIONS", "PrecisionExport"]
 
@@ -105,7 +100,7 @@ class PrecisionExport:
             if difference > bound:
                 continue
             predictor = GraphPredictor(half.graph)
-            candidate = _Candidate(half.graph, predictor, calibration_scores(predictor, self.images))
+            candidate = _Candidate(half.graph, predictor, self._scores(predictor))
             judged, figures = self._judge(precision, candidate, calibration_gate)
             if judged.passed:
                 break
@@ -130,7 +125,7 @@ class PrecisionExport:
         return half.graph.SerializeToString(), self._record(precision, candidate, judged, figures, proof)
 
     def _half_form(self) -> tuple[_Form, dict[str, Any]]:
-        correction = BiasCorrection(self.model, self.images.frames(self.images.ranging), None)
+        correction = BiasCorrection(self.model, self.images.frames(self.images.range_samples), None)
 
         def build(keep: Collection[str]) -> Fp16Graph:
             half = to_fp16(self.model, self._ranges, keep)
@@ -155,9 +150,9 @@ class PrecisionExport:
         return forms[best], {"calibrator": best, "map_difference_by_calibrator": differences}
 
     def _calibrated(self, model: onnx.ModelProto, calibrator: str, layers: dict[str, str], backbone: set[str]) -> _Form:
-        scales = activation_scales(model, calibrator, self.images.frames(self.images.ranging))
+        scales = activation_scales(model, calibrator, self.images.frames(self.images.range_samples))
         quantized = quantize(model, scales, list(layers))
-        correction = BiasCorrection(model, self.images.frames(self.images.ranging), quantized)
+        correction = BiasCorrection(model, self.images.frames(self.images.range_samples), quantized)
 
         def build(keep: Collection[str]) -> Fp16Graph:
             return to_fp16(correction.apply(quantize(model, scales, list(layers), keep)), self._ranges, backbone)
@@ -211,6 +206,9 @@ class PrecisionExport:
         frames, expected = self.golden
         return compare(candidate.predict(frames), expected, self.point.threshold).worst
 
+    def _scores(self, predictor: GraphPredictor) -> CalibrationScores:
+        return calibration_scores(predictor, self.images.samples, self.images.spec)
+
     @cached_property
     def _reference(self) -> GraphPredictor:
         return GraphPredictor(self.model)
@@ -218,16 +216,16 @@ class PrecisionExport:
     @cached_property
     def _ranges(self) -> dict[str, float]:
         self.on_message("measuring the range of every activation")
-        return activation_ranges(self.model, self.images.frames(self.images.ranging))
+        return activation_ranges(self.model, self.images.frames(self.images.range_samples))
 
     @cached_property
     def _agreement(self) -> Agreement:
-        return Agreement(self._reference, self.images.frames(self.images.apart[:_COMPARED_FRAMES]))
+        return Agreement(self._reference, self.images.frames(self.images.holdout[:_COMPARED_FRAMES]))
 
     @cached_property
     def _point(self) -> OperatingPoint:
         """FP32's, from these calibration images. Raises DataError where they look defective."""
-        scores = calibration_scores(self._reference, self.images)
+        scores = self._scores(self._reference)
         refuse_defects(scores.scores, self.point)
         return scores.operating_point(self.point.alpha)
 

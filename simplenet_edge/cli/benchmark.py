@@ -18,7 +18,8 @@ from simplenet_edge.cli.options import (
     parse_camera,
     parse_ints,
 )
-from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.errors import ConfigError
+from simplenet_edge.files import write_text
 from simplenet_edge.progress import ignore
 
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ def benchmark(
         bundle, (engine, precision, threads), everything, _config(scenario, batch, duration, camera), source
     )
     if markdown is not None:
-        _write(markdown, report.markdown(result))
+        write_text(markdown, report.markdown(result))
     if plots is not None:
         from simplenet_edge.benchmark.plots import plots as draw
 
         for name, text in draw(result).items():
-            _write(plots / name, text)
+            write_text(plots / name, text)
     if as_json:
         print_json(result)
     else:
@@ -162,15 +163,6 @@ def _compare(before_path: Path, after_path: Path, as_json: bool) -> None:
     print_table(f"{before_path.name} -> {after_path.name}", columns, rows)
     for text in others:
         warn(f"differs besides: {text}")
-
-
-def _write(path: Path, text: str) -> None:
-    from simplenet_edge.files import write_bytes_atomic
-
-    try:
-        write_bytes_atomic(path, text.encode())
-    except OSError as error:
-        raise DataError(f"{path} can't be written ({error.strerror}); name another file or folder") from error
 
 
 COMMANDS = (benchmark,)

@@ -105,19 +105,19 @@ def train(
     with progress_bars() as bars:
         run = run_training(network, dataset.train, config, output, resume=resume, progress=bars.report)
     warn(guarantee_warning(run.operating_point))
-    for corrupt in run.record["corrupt"]:
+    for corrupt in run.record.corrupt:
         warn(f"left out: {corrupt}")
-    values = {"run": str(output), "operating_point": dataclasses.asdict(run.operating_point), **run.record["seconds"]}
+    seconds = dataclasses.asdict(run.record.seconds)
+    values = {"run": str(output), "operating_point": dataclasses.asdict(run.operating_point), **seconds}
     if as_json:
         print_json(values)
         return
-    seconds = run.record["seconds"]
     print_table(
         "Training run",
         ("", ""),
         [
             ("folder", str(output)),
-            ("good images", f"{run.record['patches']['images']} + {run.operating_point.n_calibration} for calibration"),
+            ("good images", f"{run.record.patches.images} + {run.operating_point.n_calibration} for calibration"),
             ("features, training", f"{seconds['extraction']:.1f} s, {seconds['training']:.1f} s"),
             ("threshold", f"{run.operating_point.threshold:.6g}"),
             (

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ __all__ = [
     "BATCH_PIXELS",
     "Dataset",
     "FrameReader",
+    "ReadFrame",
     "Sample",
     "Split",
     "batched",
@@ -52,10 +53,6 @@ class Split:
 
     train: tuple[Sample, ...]
     calibration: tuple[Sample, ...]
-
-    def to_dict(self) -> dict[str, list[str]]:
-        """The names on each side, as JSON values: the record of the split."""
-        return {"train": [s.name for s in self.train], "calibration": [s.name for s in self.calibration]}
 
 
 def split_good(samples: Sequence[Sample], calibration_share: float = 0.2, seed: int = 0) -> Split:
@@ -91,6 +88,14 @@ def split_good(samples: Sequence[Sample], calibration_share: float = 0.2, seed: 
     )
 
 
+class ReadFrame(NamedTuple):
+    """A sample, its model frame uint8 `(H, W, 3)` BGR, and the size in pixels of the image that it was made from."""
+
+    sample: Sample
+    frame: Frames
+    image_hw: tuple[int, int]
+
+
 class FrameReader:
     """Reads samples one by one, in order, as model frames; see `read_frames`.
 
@@ -103,19 +108,20 @@ class FrameReader:
         self._spec = spec
         self._max_corrupt_share = max_corrupt_share
 
-    def __iter__(self) -> Iterator[tuple[Sample, Frames]]:
-        """Yield `(sample, frame)`, frame uint8 `(H, W, 3)` BGR. Raises DataError when too many files are corrupt."""
+    def __iter__(self) -> Iterator[ReadFrame]:
+        """Yield each sample with its frame. Raises DataError when too many files are corrupt."""
         self.corrupt = []
         total = len(self._samples)
         for position, sample in enumerate(self._samples, start=1):
             try:
-                frame = preprocess(read_image(sample.path), self._spec)
+                image = read_image(sample.path)
+                frame = preprocess(image, self._spec)
             except DataError as error:
                 self.corrupt.append((sample.path, str(error)))
                 if len(self.corrupt) / total > self._max_corrupt_share or len(self.corrupt) == total:
                     raise DataError(self._complaint(position)) from error
             else:
-                yield sample, frame
+                yield ReadFrame(sample, frame, (image.shape[0], image.shape[1]))
 
     def _complaint(self, position: int) -> str:
         reasons = [reason for _, reason in self.corrupt[:_LISTED]]
@@ -128,7 +134,7 @@ class FrameReader:
 
 
 def read_frames(samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: float = 0.05) -> FrameReader:
-    """A reader that yields `(sample, frame)` in order, frame uint8 `(H, W, 3)` BGR of the model's size.
+    """A reader that yields a `ReadFrame` for each sample, in order.
 
     One frame is in memory at a time. Files that can't be used are left out and listed in the reader's `corrupt`; once
     they are more than `max_corrupt_share` of all samples, or all of them, iterating raises DataError.
@@ -138,18 +144,17 @@ def read_frames(samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: f
     return FrameReader(samples, spec, max_corrupt_share)
 
 
-def read_sample_mask(sample: Sample, spec: InputSpec) -> npt.NDArray[np.bool_] | None:
+def read_sample_mask(sample: Sample, spec: InputSpec, image_hw: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
     """The ground truth bool `(H, W)` of a sample through the geometry of its frame; True = defective.
 
-    All False for a good part, None for a defective one without a mask. Raises DataError where the mask can't be read
-    or is not of the image's size.
+    `image_hw` is the size of the sample's image in pixels. All False for a good part, None for a defective one without
+    a mask. Raises DataError where the mask can't be read or is not of the image's size.
     """
     if sample.defect is None:
         return np.zeros(spec.size_hw, dtype=np.bool_)
     if sample.mask_path is None:
         return None
     mask = read_mask(sample.mask_path)
-    image_hw = read_image(sample.path).shape[:2]
     if mask.shape != image_hw:
         raise DataError(
             f"{sample.mask_path}: expected a mask of its image's size, {image_hw[0]}x{image_hw[1]}, found "

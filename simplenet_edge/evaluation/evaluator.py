@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.data.reading import batched, fitting_batch, read_frames, read_sample_mask
+from simplenet_edge.data.reading import ReadFrame, batched, fitting_batch, read_frames, read_sample_mask
 from simplenet_edge.errors import ConfigError, DataError, EngineError
 from simplenet_edge.evaluation.metrics import (
     PixelScores,
@@ -33,7 +33,7 @@ from simplenet_edge.evaluation.results import (
     write_evaluation,
 )
 from simplenet_edge.progress import Progress, ignore
-from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, Predictor
+from simplenet_edge.spec import InputSpec, OperatingPoint, Prediction, Predictor
 
 __all__ = ["ClassMetrics", "ConfusionCounts", "Evaluation", "ImageResult", "Metrics", "evaluate", "write_evaluation"]
 
@@ -65,10 +65,10 @@ def evaluate(
     done = 0
     for batch in batched(reader, fitting_batch(batch_size, spec.size_hw)):
         prediction = _infer(predictor, batch)
-        for (sample, _), score, anomaly_map in zip(batch, prediction.score.tolist(), prediction.map, strict=True):
+        for read, score, anomaly_map in zip(batch, prediction.score.tolist(), prediction.map, strict=True):
             marked = _marked_share(anomaly_map, operating_point)
-            images.append(ImageResult(sample, score, score > operating_point.threshold, marked))
-            pixels.add(sample, anomaly_map)
+            images.append(ImageResult(read.sample, score, score > operating_point.threshold, marked))
+            pixels.add(read, anomaly_map)
         done = len(images) + len(reader.corrupt)
         progress("evaluation", done, len(samples))
     if done < len(samples):
@@ -99,11 +99,12 @@ class _Pixels:
         self._maps: defaultdict[str | None, list[npt.NDArray[np.float32]]] = defaultdict(list)
         self._masks: defaultdict[str | None, list[npt.NDArray[np.bool_]]] = defaultdict(list)
 
-    def add(self, sample: Sample, anomaly_map: npt.NDArray[np.float32]) -> None:
+    def add(self, read: ReadFrame, anomaly_map: npt.NDArray[np.float32]) -> None:
         if not self._wanted:
             return
+        sample = read.sample
         try:
-            mask = read_sample_mask(sample, self._spec)
+            mask = read_sample_mask(sample, self._spec, read.image_hw)
         except DataError as error:
             self.corrupt.append((sample.name, f"its mask, {error}"))
             return
@@ -117,15 +118,15 @@ class _Pixels:
         return {defect: pixel_scores(self._maps.pop(defect), self._masks.pop(defect)) for defect in self.n_masks}
 
 
-def _infer(predictor: Predictor, batch: list[tuple[Sample, Frames]]) -> Prediction:
-    frames = np.stack([frame for _, frame in batch])
+def _infer(predictor: Predictor, batch: list[ReadFrame]) -> Prediction:
+    frames = np.stack([read.frame for read in batch])
     prediction = predictor.predict(frames)
     assert prediction.score.shape == frames.shape[:1]
     assert prediction.map.shape == frames.shape[:3]
-    for (sample, _), score, anomaly_map in zip(batch, prediction.score, prediction.map, strict=True):
+    for read, score, anomaly_map in zip(batch, prediction.score, prediction.map, strict=True):
         if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
             raise EngineError(
-                f"{sample.name}: the model gave a score or a map that is not finite; don't use this model"
+                f"{read.sample.name}: the model gave a score or a map that is not finite; don't use this model"
             )
     return prediction
 

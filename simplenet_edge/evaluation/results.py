@@ -6,15 +6,13 @@ Scores are raw; shares and figures are within 0..1, None where they are not defi
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.metrics import AUPRO_LIMIT
+from simplenet_edge.files import write_json
 from simplenet_edge.spec import InputSpec, OperatingPoint, to_dict
 
 __all__ = [
@@ -26,7 +24,6 @@ __all__ = [
     "Metrics",
     "printable",
     "write_evaluation",
-    "write_text",
 ]
 
 EVALUATION_NAME = "evaluation.json"
@@ -157,25 +154,8 @@ class Evaluation:
 def write_evaluation(folder: Path, evaluation: Evaluation) -> Path:
     """Write `evaluation.json` into `folder`, made where it is missing; atomic. Raises DataError."""
     path = folder / EVALUATION_NAME
-    write_text(path, json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n")
+    write_json(path, evaluation.to_dict())
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file under a temporary name and rename it: all of it is there, or what was there before.
-
-    Missing folders are made. Raises DataError where the disk refuses.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path} can't be written ({error}); nothing was changed there") from error
 
 
 def _share(part: int, whole: int) -> float | None:

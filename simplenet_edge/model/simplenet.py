@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from simplenet_edge.errors import ConfigError, WeightsError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes, write_json
 from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.memory import PatchMemory
@@ -166,8 +166,8 @@ class SimpleNet(nn.Module):
         """Write `model.json` and `model.safetensors` into `folder`, each whole or not at all."""
         values = {"model": to_dict(self.config), "input": to_dict(self.input_spec)}
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-        write_bytes_atomic(folder / WEIGHTS_NAME, safetensors.torch.save(state))
-        write_bytes_atomic(folder / CONFIG_NAME, (json.dumps(values, indent=2) + "\n").encode())
+        write_bytes(folder / WEIGHTS_NAME, safetensors.torch.save(state))
+        write_json(folder / CONFIG_NAME, values)
 
     @classmethod
     def load(cls, folder: Path) -> SimpleNet:

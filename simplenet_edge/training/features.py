@@ -25,7 +25,7 @@ import torch
 
 from simplenet_edge.data.reading import batched, fitting_batch
 from simplenet_edge.errors import DataError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames
@@ -178,7 +178,7 @@ def extract_features(
         "std": std.tolist(),
         "corrupt": left_out,
     }
-    write_bytes_atomic(folder / INDEX_NAME, json.dumps(index).encode())  # last: it marks the cache as whole
+    write_bytes(folder / INDEX_NAME, json.dumps(index).encode())  # last: it marks the cache as whole
     whole = np.load(path, mmap_mode="r", allow_pickle=False)
     return FeatureCache(whole[: done * kept], moments.mean, std, correlation, done, left_out)
 

@@ -7,16 +7,17 @@ what the next meta-epoch depends on.
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from simplenet_edge.files import write_bytes
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress
 from simplenet_edge.training.config import TrainConfig
@@ -64,23 +65,20 @@ class _Clock:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How training went: the figures of its last epoch, meta-epochs and steps done, and why it ended.
-
-    `lowest` is the lowest mean loss of a meta-epoch that counted as progress, `since` how many came after that one.
-    """
+    """How far training has come, and why it ended."""
 
     meta_epochs: int = 0
     step: int = 0
-    last: dict[str, float] = field(default_factory=dict)
-    lowest: float = math.inf
-    since: int = 0
-    ended: str = "all epochs done"
+    last_epoch: StepResult | None = None
+    best_loss: float = math.inf  # the lowest mean loss of a meta-epoch that counted as progress
+    epochs_without_improvement: int = 0  # meta-epochs since that one
+    stop_reason: str = "all epochs done"
 
-    def after(self, step: int, last: dict[str, float], loss: float) -> TrainingState:
-        """The course once one more meta-epoch of mean loss `loss` is done."""
-        better = loss < _PROGRESS * self.lowest
-        lowest, since = (loss, 0) if better else (self.lowest, self.since + 1)
-        return TrainingState(self.meta_epochs + 1, step, last, lowest, since)
+    def after(self, step: int, last_epoch: StepResult, loss: float) -> TrainingState:
+        """The state after one more meta-epoch, of mean loss `loss`."""
+        better = loss < _PROGRESS * self.best_loss
+        best, waited = (loss, 0) if better else (self.best_loss, self.epochs_without_improvement + 1)
+        return TrainingState(self.meta_epochs + 1, step, last_epoch, best, waited)
 
 
 def train_networks(
@@ -115,35 +113,35 @@ def train_networks(
         projection_lr=config.projection_lr,
         weight_decay=config.weight_decay,
     )
-    course = _load_checkpoint(folder / CHECKPOINT_NAME, key, trainer)
+    state = _load_checkpoint(folder / CHECKPOINT_NAME, key, trainer)
     total = config.meta_epochs * config.gan_epochs
     clock = _Clock(None if budget_s is None else budget_s - (time.perf_counter() - began))
     longest = 0.0
     model.train()
-    with TensorBoardLogger(folder / "tensorboard", course.step) as log:
-        for meta_epoch in range(course.meta_epochs, config.meta_epochs):
-            if config.patience is not None and course.since >= config.patience:
-                course = dataclasses.replace(course, ended="the loss stood still")
+    with TensorBoardLogger(folder / "tensorboard", state.step) as log:
+        for meta_epoch in range(state.meta_epochs, config.meta_epochs):
+            if config.patience is not None and state.epochs_without_improvement >= config.patience:
+                state = dataclasses.replace(state, stop_reason="the loss stood still")
                 break
             started = clock.passed_s()
             if longest > 0 and clock.share(started + longest) > 1:
-                course = dataclasses.replace(course, ended="the time budget was over")
+                state = dataclasses.replace(state, stop_reason="the time budget was over")
                 break
             losses = []
             for epoch in range(meta_epoch * config.gan_epochs, (meta_epoch + 1) * config.gan_epochs):
-                last = dataclasses.asdict(_epoch(trainer, cache, config, epoch, log, clock))
-                losses.append(last["loss"])
-                log.scalars(**last)
+                last = _epoch(trainer, cache, config, epoch, log, clock)
+                losses.append(last.loss)
+                log.scalars(**dataclasses.asdict(last))
                 report("training", epoch + 1, total)
             if after_meta_epoch is not None:
                 calibrate_memory_weight(model.eval(), cache, config.memory_weight, config.seed)
                 after_meta_epoch(model, meta_epoch + 1)
                 model.train()
-            course = course.after(log.global_step, last, float(np.mean(losses)))
-            _save_checkpoint(folder / CHECKPOINT_NAME, key, trainer, course)
+            state = state.after(log.global_step, last, float(np.mean(losses)))
+            _save_checkpoint(folder / CHECKPOINT_NAME, key, trainer, state)
             longest = max(longest, clock.passed_s() - started)
     calibrate_memory_weight(model.eval(), cache, config.memory_weight, config.seed)
-    return course
+    return state
 
 
 def _epoch(
@@ -178,17 +176,18 @@ def _lr_share(done: float, final: float) -> float:
     return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _save_checkpoint(path: Path, key: str, trainer: MarginTrainer, course: TrainingState) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save({"key": key, "course": dataclasses.asdict(course), "trainer": trainer.state_dict()}, temporary)
-    os.replace(temporary, path)
+def _save_checkpoint(path: Path, key: str, trainer: MarginTrainer, state: TrainingState) -> None:
+    buffer = io.BytesIO()
+    torch.save({"key": key, "state": dataclasses.asdict(state), "trainer": trainer.state_dict()}, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def _load_checkpoint(path: Path, key: str, trainer: MarginTrainer) -> TrainingState:
     if not path.is_file():
         return TrainingState()
-    state = torch.load(path, map_location=trainer.model.pixel_mean.device, weights_only=True)
-    if state["key"] != key:
+    saved = torch.load(path, map_location=trainer.model.pixel_mean.device, weights_only=True)
+    if saved["key"] != key or "state" not in saved:
         return TrainingState()
-    trainer.load_state_dict(state["trainer"])
-    return TrainingState(**state["course"])
+    trainer.load_state_dict(saved["trainer"])
+    state = saved["state"]
+    return TrainingState(**{**state, "last_epoch": StepResult(**state["last_epoch"])})

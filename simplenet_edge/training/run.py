@@ -8,6 +8,7 @@ tensorboard/                    the curves
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,88 @@ import numpy as np
 
 from simplenet_edge.bundle import npy_bytes
 from simplenet_edge.errors import ConfigError, WeightsError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes, write_json
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, OperatingPoint, ScoreStatistics, from_dict, to_dict
+from simplenet_edge.training.step import StepResult
 
-__all__ = ["EVALUATION_FOLDER", "TrainingRun", "write_json"]
+__all__ = [
+    "EVALUATION_FOLDER",
+    "CalibrationSources",
+    "PatchCounts",
+    "SplitNames",
+    "StageSeconds",
+    "TrainingRecord",
+    "TrainingRun",
+]
 
 TRAINING_NAME = "training.json"
 CALIBRATION_NAME = "calibration.json"
 GOLDEN_NAME = "golden.npy"
 EVALUATION_FOLDER = "evaluation"
 EVALUATION_NAME = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class SplitNames:
+    """The names of the samples on each side of the split, as the dataset has them."""
+
+    train: tuple[str, ...]
+    calibration: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CalibrationSources:
+    """Where the calibration images were at training, and the fingerprint of their names and contents."""
+
+    calibration: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class PatchCounts:
+    """What the features came from: images that could be read, and the rows that were kept of them."""
+
+    images: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class StageSeconds:
+    """Wall time of each stage of training in seconds."""
+
+    extraction: float
+    training: float
+    calibration: float
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a run was made: `training.json`, whose keys are the names of the fields."""
+
+    train: dict[str, Any]  # the recipe, `TrainConfig` as JSON values
+    split: SplitNames
+    sources: CalibrationSources | None  # None in runs of versions that did not keep it
+    corrupt: tuple[str, ...]  # files that were left out, each with the reason
+    data_fingerprint: str
+    patches: PatchCounts
+    last_epoch: StepResult
+    meta_epochs: int
+    ended: str  # why training ended
+    backbone_sha256: str
+    device: str
+    threads: int
+    seconds: StageSeconds
+    versions: dict[str, str]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingRecord:
+        """The record that `dataclasses.asdict` gave. Raises ConfigError, KeyError or TypeError for damaged values."""
+        kinds = (("split", SplitNames), ("patches", PatchCounts), ("last_epoch", StepResult), ("seconds", StageSeconds))
+        nested: dict[str, Any] = {name: from_dict(kind, values[name]) for name, kind in kinds}
+        sources = values.get("sources")
+        nested["sources"] = None if sources is None else from_dict(CalibrationSources, sources)
+        return from_dict(cls, {**values, **nested})
 
 
 @dataclass(frozen=True)
@@ -39,7 +111,7 @@ class TrainingRun:
     operating_point: OperatingPoint
     score_statistics: ScoreStatistics
     calibration_scores: dict[str, float]
-    record: dict[str, Any]
+    record: TrainingRecord
     golden_frames: Frames
 
     @property
@@ -58,7 +130,7 @@ class TrainingRun:
             raise WeightsError(f"{folder}: no such training run; expected the folder that `simplenet-edge train` wrote")
         try:
             calibration = json.loads((folder / CALIBRATION_NAME).read_text(encoding="utf-8"))
-            record = json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8"))
+            record = TrainingRecord.from_dict(json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8")))
             point = from_dict(OperatingPoint, calibration["operating_point"])
             statistics = from_dict(ScoreStatistics, calibration["score_statistics"])
             golden = np.load(folder / GOLDEN_NAME, allow_pickle=False)
@@ -75,16 +147,11 @@ class TrainingRun:
     def save(self) -> None:
         """Write everything but TensorBoard's files; `calibration.json`, which marks a finished run, comes last."""
         self.model.save(self.folder)
-        write_json(self.folder / TRAINING_NAME, self.record)
-        write_bytes_atomic(self.folder / GOLDEN_NAME, npy_bytes(self.golden_frames))
+        write_json(self.folder / TRAINING_NAME, dataclasses.asdict(self.record))
+        write_bytes(self.folder / GOLDEN_NAME, npy_bytes(self.golden_frames))
         calibration = {
             "operating_point": to_dict(self.operating_point),
             "score_statistics": to_dict(self.score_statistics),
             "scores": self.calibration_scores,
         }
         write_json(self.folder / CALIBRATION_NAME, calibration)
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write strict, indented JSON, whole or not at all."""
-    write_bytes_atomic(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())

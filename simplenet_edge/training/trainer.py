@@ -5,7 +5,6 @@ In: samples of good parts. Out: a `TrainingRun` folder. No defect image and no t
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -21,16 +20,25 @@ import torch
 from simplenet_edge.data.augment import augmented_frames
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import fingerprint, read_frames, split_good
-from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames, to_dict
 from simplenet_edge.system import OPENCV_WHEELS, installed_version
-from simplenet_edge.threshold import calibration_share, conformal_threshold, pixel_threshold, score_statistics
+from simplenet_edge.threshold import calibration_share
+from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, extract_features
 from simplenet_edge.training.loop import CHECKPOINT_NAME, AfterMetaEpoch, train_networks
-from simplenet_edge.training.run import CALIBRATION_NAME, TrainingRun
+from simplenet_edge.training.run import (
+    CALIBRATION_NAME,
+    CalibrationSources,
+    PatchCounts,
+    SplitNames,
+    StageSeconds,
+    TrainingRecord,
+    TrainingRun,
+)
 
 __all__ = ["train"]
 
@@ -67,44 +75,40 @@ def train(
     left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        course = train_networks(
+        state = train_networks(
             model, cache, config, folder, key, report=progress, after_meta_epoch=after_meta_epoch, budget_s=left_s
         )
     trained = time.perf_counter()
-    scores, map_maxima, corrupt_calibration = _calibration_scores(model, split.calibration, config, progress)
-    record = {
-        "train": to_dict(config),
-        "split": split.to_dict(),
-        "sources": {
-            "calibration": [os.fspath(sample.path.resolve()) for sample in split.calibration],
-            "fingerprint": fingerprint(split.calibration),
-        },
-        "corrupt": [*cache.corrupt, *_named(corrupt_calibration)],
-        "data_fingerprint": data_fingerprint,
-        "patches": {"images": cache.n_images, "rows": len(cache.rows)},
-        "last_epoch": course.last,
-        "meta_epochs": course.meta_epochs,
-        "ended": course.ended,
-        "backbone_sha256": _backbone_hash(model),
-        "device": _device_name(model),
-        "threads": torch.get_num_threads(),
-        "seconds": {
-            "extraction": extracted - started,
-            "training": trained - extracted,
-            "calibration": time.perf_counter() - trained,
-        },
-        "versions": _versions(),
-    }
-    values = np.array(list(scores.values()))
-    point = conformal_threshold(values, config.alpha)
+    found = calibration_scores(model, split.calibration, model.input_spec, config.max_corrupt_share, progress)
+    assert state.last_epoch is not None
+    record = TrainingRecord(
+        train=to_dict(config),
+        split=SplitNames(
+            tuple(sample.name for sample in split.train), tuple(sample.name for sample in split.calibration)
+        ),
+        sources=CalibrationSources(
+            tuple(os.fspath(sample.path.resolve()) for sample in split.calibration), fingerprint(split.calibration)
+        ),
+        corrupt=(*cache.corrupt, *_named(found.corrupt)),
+        data_fingerprint=data_fingerprint,
+        patches=PatchCounts(cache.n_images, len(cache.rows)),
+        last_epoch=state.last_epoch,
+        meta_epochs=state.meta_epochs,
+        ended=state.stop_reason,
+        backbone_sha256=_backbone_hash(model),
+        device=_device_name(model),
+        threads=torch.get_num_threads(),
+        seconds=StageSeconds(extracted - started, trained - extracted, time.perf_counter() - trained),
+        versions=_versions(),
+    )
     run = TrainingRun(
         folder,
         model.eval(),
-        dataclasses.replace(point, pixel_threshold=pixel_threshold(np.array(map_maxima), config.alpha)),
-        score_statistics(values),
-        scores,
+        found.operating_point(config.alpha),
+        found.statistics(),
+        found.scores,
         record,
-        _golden_frames(model, split.calibration, scores),
+        _golden_frames(model, split.calibration, found.scores),
     )
     run.save()
     shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
@@ -158,7 +162,7 @@ def _features(
         samples = [samples[i] for i in order]
     reader = read_frames(samples, model.input_spec, config.max_corrupt_share)
     cache = FeatureCache.open(folder, key)
-    frames: Iterable[Frames] = (frame for _, frame in reader)
+    frames: Iterable[Frames] = (read.frame for read in reader)
     n_frames = len(samples)
     if config.augment is not None:
         frames = augmented_frames(frames, config.augment, config.seed)
@@ -192,29 +196,12 @@ def _until(frames: Iterable[Frames], end: float) -> Iterator[Frames]:
             return
 
 
-def _calibration_scores(
-    model: SimpleNet, samples: Sequence[Sample], config: TrainConfig, report: Progress
-) -> tuple[dict[str, float], list[float], list[tuple[Path, str]]]:
-    """The score of each calibration image by name, the largest values of their maps, and the files left out."""
-    reader = read_frames(samples, model.input_spec, config.max_corrupt_share)
-    scores: dict[str, float] = {}
-    map_maxima: list[float] = []
-    for sample, frame in reader:
-        prediction = model.predict(frame[np.newaxis])
-        scores[sample.name] = float(prediction.score[0])
-        map_maxima.append(float(prediction.map.max()))
-        report("calibration", len(scores), len(samples))
-    if not scores:
-        raise DataError("no readable image among the calibration images; add images of good parts")
-    return scores, map_maxima, reader.corrupt
-
-
 def _golden_frames(model: SimpleNet, samples: Sequence[Sample], scores: dict[str, float]) -> Frames:
     """The calibration frames with the lowest, the middle and the highest score."""
     ordered = sorted(scores, key=lambda name: scores[name])
     chosen = {ordered[0], ordered[len(ordered) // 2], ordered[-1]}
     reader = read_frames([sample for sample in samples if sample.name in chosen], model.input_spec)
-    return np.stack([frame for _, frame in reader])
+    return np.stack([read.frame for read in reader])
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ In: datasets with labelled test images. Out: a training run in `FOLDER/<category
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -16,12 +17,12 @@ from simplenet_edge.data.layouts import Dataset, Sample, load_dataset
 from simplenet_edge.data.reading import fingerprint
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
-from simplenet_edge.evaluation.results import Evaluation, write_text
+from simplenet_edge.evaluation.results import Evaluation
+from simplenet_edge.files import write_json, write_text
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.spec import OperatingPoint
 from simplenet_edge.training.config import TrainConfig
-from simplenet_edge.training.run import write_json
 from simplenet_edge.training.trainer import train
 from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 from simplenet_edge.workflows.sweep_results import FIGURES, CategoryResult, Figures, Protocol, SeedResult, SweepResult
@@ -91,11 +92,11 @@ def _run(
     curve = _TestCurve(folder / _CURVE_NAME, dataset)
     watch = curve.measure if protocol == "paper" else None
     run = train(model, dataset.train, config, folder, resume=True, progress=progress, after_meta_epoch=watch)
-    seconds = {name: float(value) for name, value in run.record["seconds"].items()}
+    seconds = dataclasses.asdict(run.record.seconds)
     figures = _measured(folder, dataset, progress)
     if protocol == "honest":
         return SeedResult(seed, figures, seconds)
-    best_meta_epoch, best = curve.best(run.record["meta_epochs"])
+    best_meta_epoch, best = curve.best(run.record.meta_epochs)
     return SeedResult(seed, figures, seconds, best, best_meta_epoch)
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import tracemalloc
 from collections import Counter
@@ -93,12 +92,6 @@ def test_one_large_group_of_copies_stays_in_training(tmp_path: Path) -> None:
     assert names(split.calibration) == ["030.png", "031.png", "032.png"]
 
 
-def test_split_is_recorded_by_name(tmp_path: Path) -> None:
-    split = split_good(good_samples(tmp_path, range(5)))
-    record = json.loads(json.dumps(split.to_dict()))
-    assert record == {"train": names(split.train), "calibration": names(split.calibration)}
-
-
 @pytest.mark.parametrize(
     ("seeds", "complaint"),
     [([], "found 0"), ([1], "found 1"), ([1, 1, 1], "found 3 copies of one")],
@@ -132,8 +125,8 @@ def test_frames_come_in_order_and_in_size(tmp_path: Path) -> None:
     reader = read_frames(samples, SPEC)
     for _ in range(2):  # a second pass starts anew
         read = list(reader)
-        assert [sample for sample, _ in read] == samples
-        assert all(frame.shape == (8, 8, 3) and frame.dtype == np.uint8 for _, frame in read)
+        assert [one.sample for one in read] == samples
+        assert all(one.frame.shape == (8, 8, 3) and one.frame.dtype == np.uint8 for one in read)
         assert reader.corrupt == []
 
 
@@ -142,7 +135,7 @@ def test_a_few_corrupt_files_are_left_out_and_listed(tmp_path: Path) -> None:
     corrupt(samples, [3])
     reader = read_frames(samples, SPEC, max_corrupt_share=0.05)
     for _ in range(2):
-        assert [sample for sample, _ in reader] == samples[:3] + samples[4:]
+        assert [read.sample for read in reader] == samples[:3] + samples[4:]
         assert [path for path, _ in reader.corrupt] == [samples[3].path]
         assert "003.png" in reader.corrupt[0][1]
 
@@ -211,29 +204,29 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
 
 def test_mask_of_a_sample(tmp_path: Path) -> None:
     image, mask = put(tmp_path / "a.png", size_hw=(32, 20)), put_mask(tmp_path / "a_mask.png", size_hw=(32, 20))
-    moved = read_sample_mask(Sample(image, "dent", mask), SPEC)
+    moved = read_sample_mask(Sample(image, "dent", mask), SPEC, (32, 20))
     assert moved is not None
     assert moved.dtype == np.bool_
     assert moved[:4].all()
     assert not moved[4:].any()
-    good = read_sample_mask(Sample(image), SPEC)
+    good = read_sample_mask(Sample(image), SPEC, (32, 20))
     assert good is not None
     assert good.shape == (8, 8)
     assert not good.any()
-    assert read_sample_mask(Sample(image, "dent"), SPEC) is None
+    assert read_sample_mask(Sample(image, "dent"), SPEC, (32, 20)) is None
 
 
 def test_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     image, mask = put(tmp_path / "a.png", size_hw=(32, 20)), put_mask(tmp_path / "a_mask.png", size_hw=(20, 32))
     with pytest.raises(DataError, match=r"a_mask\.png: expected .* 32x20, found 20x32"):
-        read_sample_mask(Sample(image, "dent", mask), SPEC)
+        read_sample_mask(Sample(image, "dent", mask), SPEC, (32, 20))
 
 
 def test_mask_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     image = put(tmp_path / "a.png")
     (tmp_path / "m.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"m\.png"):
-        read_sample_mask(Sample(image, "dent", tmp_path / "m.png"), SPEC)
+        read_sample_mask(Sample(image, "dent", tmp_path / "m.png"), SPEC, (32, 20))
 
 
 # --- fingerprint
@@ -272,7 +265,7 @@ def test_every_magnetic_tile_image_and_mask_is_read(shared: Path) -> None:
     dataset = load_dataset(shared / "data" / "magnetic_tile")
     spec = InputSpec(64, 64, "center-crop", 72)
     reader = read_frames([*dataset.train, *dataset.test], spec, max_corrupt_share=0.0)
-    assert sum(frame.shape == (64, 64, 3) for _, frame in reader) == 761 + 583
-    masks = [read_sample_mask(sample, InputSpec(256, 256)) for sample in dataset.test]
+    assert sum(read.frame.shape == (64, 64, 3) for read in reader) == 761 + 583
+    masks = [read_sample_mask(read.sample, spec, read.image_hw) for read in read_frames(dataset.test, spec)]
     defective = [mask for mask, sample in zip(masks, dataset.test, strict=True) if sample.defect is not None]
     assert sum(mask is not None and bool(mask.any()) for mask in defective) == 388  # 4 masks are blank as published

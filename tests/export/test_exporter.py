@@ -20,7 +20,7 @@ from simplenet_edge.training.run import TrainingRun
 
 def test_the_bundle_gives_the_numbers_of_the_trained_model(run_folder: Path, bundle_path: Path, parts: Path) -> None:
     run = TrainingRun.load(run_folder)
-    frames = np.stack([frame for _, frame in read_frames(load_dataset(parts).test, run.model.input_spec)])
+    frames = np.stack([read.frame for read in read_frames(load_dataset(parts).test, run.model.input_spec)])
     expected = run.model.predict(frames)
     with open_engine(Bundle(bundle_path), "onnxruntime") as engine:
         found = engine.predict(frames)

@@ -102,8 +102,8 @@ def test_record_says_what_is_needed_to_repeat_the_run(parts: Dataset, unbroken: 
     record = json.loads((unbroken.folder / "training.json").read_text(encoding="utf-8"))
     assert record == unbroken.record
     assert record["train"]["seed"] == 0
-    assert set(record["split"]["train"]) | set(record["split"]["calibration"]) == {s.name for s in parts.train}
-    assert set(record["split"]["train"]).isdisjoint(record["split"]["calibration"])
+    assert set(record.split.train) | set(record.split.calibration) == {s.name for s in parts.train}
+    assert set(record.split.train).isdisjoint(record.split.calibration)
     assert (record["meta_epochs"], record["ended"]) == (3, "all epochs done")
     assert set(record["seconds"]) == {"extraction", "training", "calibration"}
     assert {"python", "torch", "torchvision", "numpy"} <= set(record["versions"])
@@ -132,9 +132,9 @@ def test_corrupt_images_are_left_out_and_listed(parts: Dataset, tmp_path: Path) 
     (root / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n, and then nothing")
     config = replace(CONFIG, meta_epochs=1, max_corrupt_share=0.3)
     run = train(new_model(), load_dataset(tmp_path / "parts").train, config, tmp_path / "run")
-    assert len(run.record["corrupt"]) == 1
-    assert run.record["corrupt"][0].startswith("broken.png: ")
-    assert run.record["patches"]["images"] + len(run.calibration_scores) == len(parts.train)
+    assert len(run.record.corrupt) == 1
+    assert run.record.corrupt[0].startswith("broken.png: ")
+    assert run.record.patches.images + len(run.calibration_scores) == len(parts.train)
 
 
 def test_scalars_are_in_tensorboard(unbroken: TrainingRun) -> None:
@@ -143,7 +143,7 @@ def test_scalars_are_in_tensorboard(unbroken: TrainingRun) -> None:
     assert set(events.Tags()["scalars"]) == {"loss", "p_true", "p_fake"}
     losses = events.Scalars("loss")
     assert [event.step for event in losses] == [2, 4, 6, 8, 10, 12]  # an entry an epoch of two steps
-    assert losses[-1].value == pytest.approx(unbroken.record["last_epoch"]["loss"])
+    assert losses[-1].value == pytest.approx(unbroken.record.last_epoch.loss)
 
 
 def test_projection_starts_at_the_whitening(parts: Dataset, tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_projection_starts_at_the_whitening(parts: Dataset, tmp_path: Path) -> N
     config = replace(CONFIG, meta_epochs=1, gan_epochs=1, steps_per_epoch=1, projection_lr=1e-12, whitening=1e-4)
     model = new_model()
     run = train(model, parts.train, config, tmp_path / "run")
-    seen = [sample for sample in parts.train if sample.name in run.record["split"]["train"]]
-    frames = np.stack([frame for _, frame in read_frames(seen, model.input_spec)])
+    seen = [sample for sample in parts.train if sample.name in run.record.split.train]
+    frames = np.stack([read.frame for read in read_frames(seen, model.input_spec)])
     with torch.inference_mode():
         rows = model.project(model.embed(model.normalize(torch.from_numpy(frames)))).double().numpy()
     covariance = np.cov(rows, rowvar=False)
@@ -195,15 +195,15 @@ def test_a_whole_frame_is_inspected_at_full_resolution_without_tiles(parts: Data
 def test_training_ends_where_the_loss_stands_still(parts: Dataset, tmp_path: Path) -> None:
     config = replace(CONFIG, meta_epochs=6, patience=2, discriminator_lr=1e-12, projection_lr=1e-12)
     run = train(new_model(), parts.train, config, tmp_path / "run")
-    assert run.record["ended"] == "the loss stood still"
-    assert run.record["meta_epochs"] < 6
+    assert run.record.ended == "the loss stood still"
+    assert run.record.meta_epochs < 6
 
 
 def test_spent_budget_leaves_one_image_and_one_meta_epoch(parts: Dataset, tmp_path: Path) -> None:
     run = train(new_model(), parts.train, replace(CONFIG, budget_s=1e-6), tmp_path / "run")
-    assert run.record["ended"] == "the time budget was over"
-    assert run.record["meta_epochs"] == 1
-    assert 1 <= run.record["patches"]["images"] < 16
+    assert run.record.ended == "the time budget was over"
+    assert run.record.meta_epochs == 1
+    assert 1 <= run.record.patches.images < 16
     assert TrainingRun.load(tmp_path / "run").operating_point == run.operating_point
 
 

@@ -171,8 +171,8 @@ def test_pixel_threshold_letterbox_and_augmentation_reach_a_run(parts: Path, tmp
     train(model, dataset.train, config, tmp_path / "run")
     run = TrainingRun.load(tmp_path / "run")
     assert run.model.input_spec.resize == "letterbox"
-    assert run.record["patches"]["images"] == 3 * len(run.record["split"]["train"])
-    assert run.record["train"]["augment"]["copies"] == 2
+    assert run.record.patches.images == 3 * len(run.record.split.train)
+    assert run.record.train["augment"]["copies"] == 2
     point = run.operating_point
     assert point.pixel_threshold is not None
     assert point.pixel_threshold < point.threshold + 1  # of the same scale

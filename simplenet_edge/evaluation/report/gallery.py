@@ -73,7 +73,8 @@ def _typical_hits(ordered: Sequence[ImageResult]) -> list[ImageResult]:
 
 def _views(image: ImageResult, evaluation: Evaluation, predictor: Predictor, normal: ScoreStatistics) -> str:
     """One image as a figure: the model frame, the heat over it, and the ground truth where there is one."""
-    frame = preprocess(read_image(image.sample.path), evaluation.spec)
+    shown = read_image(image.sample.path)
+    frame = preprocess(shown, evaluation.spec)
     anomaly_map = predictor.predict(frame[None]).map[0]
     point = evaluation.operating_point
     heat = overlay(frame, anomaly_map, point.threshold, normal.median)
@@ -81,7 +82,8 @@ def _views(image: ImageResult, evaluation: Evaluation, predictor: Predictor, nor
         heat = outline(heat, anomaly_map > point.pixel_threshold)
     views = [("image", frame), ("heat", heat)]
     try:
-        mask = read_sample_mask(image.sample, evaluation.spec) if image.sample.defect is not None else None
+        size_hw = (shown.shape[0], shown.shape[1])
+        mask = read_sample_mask(image.sample, evaluation.spec, size_hw) if image.sample.defect is not None else None
     except DataError:
         mask = None  # it is listed with the corrupt files
     if mask is not None and mask.any():

@@ -15,7 +15,8 @@ from simplenet_edge.evaluation.metrics import AUPRO_LIMIT
 from simplenet_edge.evaluation.report.charts import roc_svg, score_histogram_svg, trade_off_svg
 from simplenet_edge.evaluation.report.gallery import counted, galleries, html_text
 from simplenet_edge.evaluation.report.style import STYLE
-from simplenet_edge.evaluation.results import Evaluation, write_text
+from simplenet_edge.evaluation.results import Evaluation
+from simplenet_edge.files import write_text
 from simplenet_edge.spec import Predictor, ScoreStatistics
 from simplenet_edge.threshold import guarantee_text
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from simplenet_edge.errors import ConfigError, SinkError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes
 from simplenet_edge.imaging.overlay import overlay
 from simplenet_edge.imaging.preprocess import image_transform
 from simplenet_edge.runtime.records import FrameResult
@@ -96,7 +96,7 @@ class OverlaySink(Sink):
         path = self.folder / f"{_stem(result)}.{self._format}"
         try:
             self._make_room(path.name, len(data))
-            write_bytes_atomic(path, data.tobytes())
+            write_bytes(path, data.tobytes(), sync=False)
         except OSError as error:
             raise SinkError(f"{path} can't be written ({error.strerror}); free some space") from error
         self._sizes[path.name] = len(data)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simplenet_edge.errors import ConfigError, SinkError
-from simplenet_edge.files import write_bytes_atomic
+from simplenet_edge.files import write_bytes
 
 __all__ = ["Spool"]
 
@@ -160,7 +160,7 @@ class Spool:
         if len(whole) != len(lines):
             self.lost += len(lines) - len(whole)
             data = data[:start] + b"".join(whole)
-            write_bytes_atomic(path, data)
+            write_bytes(path, data)
         elif start > len(data):  # a power cut took what was delivered already
             self._offset = len(data)
         return _Segment(number, len(data), len(whole))

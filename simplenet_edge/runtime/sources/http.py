@@ -1,4 +1,4 @@
-"""ConfusionCounts that are asked for over HTTP: what is posted becomes a frame, and its result the answer."""
+"""Verdicts that are asked for over HTTP: what is posted becomes a frame, and its result the answer."""
 
 from __future__ import annotations
 

@@ -7,13 +7,9 @@ import pytest
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.errors import DataError, ParityError
 from simplenet_edge.export.precision.acceptance import BOUNDS, AcceptanceTest, require_passed
-from simplenet_edge.export.precision.calibration import (
-    CalibrationImages,
-    calibration_scores,
-    refuse_defects,
-    too_few_warning,
-)
+from simplenet_edge.export.precision.calibration import CalibrationImages, refuse_defects, too_few_warning
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction
+from simplenet_edge.training.calibration import calibration_scores
 
 SPEC = InputSpec(16, 24)
 POINT = OperatingPoint(100.0, alpha=0.01, n_calibration=200, guaranteed=True)
@@ -100,15 +96,15 @@ def images(samples: tuple[Sample, ...]) -> CalibrationImages:
 
 def test_ranging_and_comparing_images_are_apart(samples: tuple[Sample, ...]) -> None:
     found = images(samples)
-    assert not set(found.ranging) & set(found.apart)
-    assert (len(found.ranging), len(found.apart)) == (75, 25)
-    assert len(images(samples * 10).ranging) <= 256
+    assert not set(found.range_samples) & set(found.holdout)
+    assert (len(found.range_samples), len(found.holdout)) == (75, 25)
+    assert len(images(samples * 10).range_samples) <= 256
     assert too_few_warning(found) is None
     assert "99 calibration images are few" in str(too_few_warning(images(samples[1:])))
 
 
 def test_thresholds_come_from_the_scores(samples: tuple[Sample, ...]) -> None:
-    scores = calibration_scores(Brightness(), images(samples))
+    scores = calibration_scores(Brightness(), samples, SPEC)
     found = scores.operating_point(0.05)
     assert (found.threshold, found.pixel_threshold, found.n_calibration) == (145, 145, 100)
     assert scores.statistics().max == 149

@@ -114,18 +114,19 @@ def test_too_many_layers_in_float_are_no_precision(
 
 
 def with_record(run: TrainingRun, **changes: Any) -> TrainingRun:
-    return dataclasses.replace(run, record={**run.record, **changes})
+    return dataclasses.replace(run, record=dataclasses.replace(run.record, **changes))
 
 
 def test_calibration_images_are_the_runs_own_or_a_folder(run_folder: Path, parts: Path, tmp_path: Path) -> None:
     run = TrainingRun.load(run_folder)
-    assert [sample.name for sample in calibration_images(run).samples] == run.record["split"]["calibration"]
+    assert [sample.name for sample in calibration_images(run).samples] == list(run.record.split.calibration)
     good = parts / "train" / "good"
     assert len(calibration_images(run, good).samples) == len(list(good.iterdir()))
-    sources = run.record["sources"]
-    gone = with_record(run, sources={**sources, "calibration": [str(tmp_path / "gone.png")]})
-    changed = with_record(run, sources={**sources, "fingerprint": "0"})
-    older = dataclasses.replace(run, record={key: v for key, v in run.record.items() if key != "sources"})
+    sources = run.record.sources
+    assert sources is not None
+    gone = with_record(run, sources=dataclasses.replace(sources, calibration=(str(tmp_path / "gone.png"),)))
+    changed = with_record(run, sources=dataclasses.replace(sources, fingerprint="0"))
+    older = with_record(run, sources=None)
     for broken, words in ((gone, "are gone"), (changed, "not the ones"), (older, "does not say")):
         with pytest.raises(DataError, match=words) as caught:
             export_bundle(broken, tmp_path / "b", precisions=["int8"])
