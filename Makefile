@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(READY)  ## the whole product on parts that it draws itself; WEIGHTS=file.pth uses those weights
 	$(BIN)/simplenet-edge demo --output demo-output --overwrite $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -18,8 +18,12 @@ lint: $(READY)  ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(READY)  ## the documentation as a web site in site/; a warning is an error
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo-output build dist *.egg-info
+	rm -rf $(VENV) demo-output site build dist *.egg-info
 
 $(READY): pyproject.toml scripts/opencv.sh scripts/test_servers.sh
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'

@@ -1,9 +1,8 @@
 """ONNX Runtime, on the CPU or on an NVIDIA GPU.
 
 Frames uint8 `(B, H, W, 3)` BGR in; score float32 `(B,)` and map float32 `(B, H, W)` out, in arrays of their own.
-The library is imported when an engine opens, never when this module does.
-
-Run on the CPU only: the CUDA engine has not run on a GPU; its refusals have.
+The library is imported when an engine opens, never when this module does. What has run on which hardware:
+docs/hardware-status.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In: the serialised ONNX graph of a bundle, which carries its types (strong typing: nothing is rounded that the graph
 does not round, TF32 included). Out: the bytes of a plan, for batches of 1 to `max_batch` frames.
 
-TensorRT for RTX compiles on machines without a GPU, and is tested so. TensorRT itself has not run.
+TensorRT for RTX compiles on machines without a GPU.
 """
 
 from __future__ import annotations

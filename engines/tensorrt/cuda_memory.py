@@ -4,7 +4,7 @@ Addresses are device pointers as int, host arrays are page-locked NumPy arrays, 
 launches are queued on the one stream; nothing is read or overwritten safely before `synchronize`.
 
 Adapters: `cuda-python` (package cuda-python, what NVIDIA's samples use) and `pycuda`. Both share the primary context
-of the device with TensorRT. Neither has run on a GPU; what they do without a driver has.
+of the device with TensorRT. What has run on which hardware: docs/hardware-status.md.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ An engine takes nothing on the GPU before it opens. It then finds the plan that 
 takes minutes and shows progress. Replay the golden frames after a build (`simplenet_edge.engines.verify`): two builds
 of one graph need not give the same plan.
 
-Has not run on TensorRT hardware: tested with a simulated GPU, and with the real library up to where it needs one.
+What has run on which hardware: docs/hardware-status.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 All buffers are made once, for the largest batch of the plan, and their addresses are set once. Everything runs on the
 one stream of a `CudaMemory`. TensorRT's work at one batch size is recorded as a CUDA graph and replayed; TensorRT for
 RTX does the like by itself. The library and the memory are passed in, so all but CUDA's own calls is tested without a
-GPU. This has not run on TensorRT hardware.
+GPU.
 """
 
 from __future__ import annotations
