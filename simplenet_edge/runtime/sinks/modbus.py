@@ -1,4 +1,4 @@
-"""ConfusionCounts to a controller (PLC) by Modbus/TCP. Addresses count from 0, as on the wire.
+"""Verdicts to a controller (PLC) by Modbus/TCP. Addresses count from 0, as on the wire.
 
     register + 0     verdict: 0 INVALID, 1 OK, 2 NG; a controller that was told nothing reads INVALID
     register + 1     the frame's id modulo 65536
