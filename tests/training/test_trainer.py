@@ -18,7 +18,7 @@ from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress
 from simplenet_edge.training.config import TrainConfig, paper_recipe
-from simplenet_edge.training.run import TrainingRun
+from simplenet_edge.training.run import TrainingRecord, TrainingRun
 from simplenet_edge.training.trainer import train
 from tests.runs import SIZE, write_parts
 
@@ -100,10 +100,11 @@ def test_without_resume_a_folder_with_anything_in_it_is_refused(parts: Dataset, 
 
 def test_record_says_what_is_needed_to_repeat_the_run(parts: Dataset, unbroken: TrainingRun) -> None:
     record = json.loads((unbroken.folder / "training.json").read_text(encoding="utf-8"))
-    assert record == unbroken.record
+    assert TrainingRecord.from_dict(record) == unbroken.record
+    assert TrainingRun.load(unbroken.folder).record == unbroken.record
     assert record["train"]["seed"] == 0
-    assert set(record.split.train) | set(record.split.calibration) == {s.name for s in parts.train}
-    assert set(record.split.train).isdisjoint(record.split.calibration)
+    assert set(record["split"]["train"]) | set(record["split"]["calibration"]) == {s.name for s in parts.train}
+    assert set(record["split"]["train"]).isdisjoint(record["split"]["calibration"])
     assert (record["meta_epochs"], record["ended"]) == (3, "all epochs done")
     assert set(record["seconds"]) == {"extraction", "training", "calibration"}
     assert {"python", "torch", "torchvision", "numpy"} <= set(record["versions"])
