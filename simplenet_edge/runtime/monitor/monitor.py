@@ -34,7 +34,7 @@ class Monitor:
         self.sink = MonitorSink(gallery_size)
         self._status = status
         self._host, self._port = host, port
-        self._swap = swap
+        self.swap = swap  # read when it is entered: the line, which gives it, needs `sink` first
         self._server: HttpServer | None = None
 
     @property
@@ -47,7 +47,7 @@ class Monitor:
         with needs_serve_extra("the monitor"):
             from simplenet_edge.runtime.monitor.app import create_app
         hosts = {"localhost", "127.0.0.1", "::1", self._host} if _is_loopback(self._host) else None
-        self._server = HttpServer(create_app(self._status, self.sink, self._swap, hosts), self._host, self._port)
+        self._server = HttpServer(create_app(self._status, self.sink, self.swap, hosts), self._host, self._port)
         self._server.__enter__()
         return self
 

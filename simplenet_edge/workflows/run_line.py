@@ -1,0 +1,118 @@
+"""Run a line: from objects that the caller made, or from the addresses and options of a person. No PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from simplenet_edge.engines.selection import choose_engine
+from simplenet_edge.errors import ConfigError
+from simplenet_edge.progress import OnMessage, ignore_message
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
+from simplenet_edge.runtime.http_server import parse_address
+from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
+from simplenet_edge.runtime.line.model_loader import ModelLoader
+from simplenet_edge.runtime.line.shadow import Shadow
+from simplenet_edge.runtime.monitor import Monitor
+from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, Sink, open_sink
+from simplenet_edge.runtime.sources import Source, open_source
+from simplenet_edge.runtime.status import LineStatus
+
+__all__ = ["StationOptions", "run_line", "run_station"]
+
+_MIN_FREE_BYTES = 256 * 2**20  # overlays leave so much of the disk to everything else
+
+
+def run_line(
+    sources: Sequence[Source], detector: Detector, sinks: Sequence[Sink] = (), config: LineConfig | None = None
+) -> Summary:
+    """Inspect every frame of `sources` until they end, or until Ctrl-C or SIGTERM; the results go to `sinks`.
+
+    The detector's engine is open and stays the caller's. Raises what `Line` and `Line.run` raise.
+    """
+    return Line(sources, detector, sinks, config).run()
+
+
+@dataclass(frozen=True)
+class StationOptions:
+    """How a station beside the line runs. Raises ConfigError."""
+
+    engine: str = "auto"
+    precision: str = "fp32"
+    threads: int | None = None  # CPU threads of the engine; None: its own choice
+    check: bool = True  # replay the golden frames first
+    shadow: Path | None = None  # a second bundle that scores silently
+    jsonl: Path | None = None  # file for the verdicts; None: standard output
+    rotate_bytes: int | None = None  # start a new JSONL file after so many
+    fsync_s: float | None = None  # until the JSONL file survives a power cut; 0: each line does
+    addresses: tuple[str, ...] = ()  # where results go as well, as `open_sink` reads them
+    spool: Path | None = None  # folder where results wait while a broker or a hook is away
+    overlays: Path | None = None  # folder for images with their heatmap
+    overlay: Literal["ng", "all"] = "ng"  # which frames get one
+    quota_bytes: int = 2048 * 2**20  # disk space for overlays; the oldest go first
+    deadline_ms: float | None = None  # a verdict later than this after its frame is INVALID
+    watch: Literal["alarm", "invalid", "off"] = "alarm"  # what moved cameras, changed light and drift lead to
+    serve: str | None = None  # PORT or HOST:PORT of the monitor page
+
+    def __post_init__(self) -> None:
+        if self.watch not in ("alarm", "invalid", "off"):
+            raise ConfigError(f"--watch must be alarm, invalid or off, not {self.watch!r}")
+        if self.overlay not in ("ng", "all"):
+            raise ConfigError(f"--overlay must be ng or all, not {self.overlay!r}")
+
+
+def run_station(
+    bundle: Path, addresses: Sequence[str], options: StationOptions, on_message: OnMessage = ignore_message
+) -> Summary:
+    """Inspect every frame of the sources at `addresses` with a bundle, as `options` say.
+
+    Runs until the sources end, or until Ctrl-C or SIGTERM; a swap puts the shadow's bundle in use, or without one the
+    new bundle at the same path. Raises ConfigError, BundleError, EngineError, ParityError, SourceError or SinkError.
+    """
+    sources = [open_source(address) for address in addresses]
+    watch = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
+    config = LineConfig(options.deadline_ms, watch=watch)
+    choice = choose_engine(options.engine, options.precision)
+    on_message(f"engine {choice.name}: {choice.reason}")
+    loader = ModelLoader(bundle, choice.name, options.precision, options.threads, options.check)
+    with ExitStack() as stack:
+        detector = stack.enter_context(_closing(loader.load()))
+        shadow = None
+        if options.shadow is not None:
+            beside = dataclasses.replace(loader, path=options.shadow)
+            shadow = stack.enter_context(Shadow(stack.enter_context(_closing(beside.load()))))
+        sinks, status, monitor = _sinks(options, sources), LineStatus(), None
+        if options.serve is not None:
+            host, port = parse_address(options.serve)
+            monitor = Monitor(status, host=host, port=port)
+            sinks.append(monitor.sink)
+        line = Line(sources, detector, sinks, config, status=status, shadow=shadow, reload=loader.load)
+        if monitor is not None:
+            monitor.swap = line.swap
+            on_message(f"monitor page: {stack.enter_context(monitor).url}")
+        return line.run()
+
+
+def _sinks(options: StationOptions, sources: Sequence[Source]) -> list[Sink]:
+    sinks: list[Sink] = [JsonlSink(options.jsonl, rotate_bytes=options.rotate_bytes, fsync_s=options.fsync_s)]
+    sinks += [open_sink(address, spool_folder=options.spool) for address in options.addresses]
+    if options.overlays is not None:
+        folder = next((source.folder for source in sources if source.folder is not None), None)
+        overlays = OverlaySink(
+            options.overlays, options.overlay, folder, quota_bytes=options.quota_bytes, min_free_bytes=_MIN_FREE_BYTES
+        )
+        sinks.append(overlays)
+    return sinks
+
+
+@contextmanager
+def _closing(detector: Detector) -> Iterator[Detector]:
+    try:
+        yield detector
+    finally:
+        detector.engine.close()
