@@ -28,11 +28,12 @@ from simplenet_edge.data.layouts import load_dataset
 from simplenet_edge.files import write_json
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.training.config import TrainConfig, paper_recipe
+from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.recipes import paper_recipe
 
 BACKBONE = "resnet18"
 OURS = {"default": Variant(), "no memory": Variant(memory=0)}
-PAPER = Variant(standardize=False)
+PAPER = Variant(model="paper")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import drawn_defects
@@ -66,7 +66,7 @@ class Variant:
 
     config: dict[str, Any] = field(default_factory=dict)
     hidden: int | None = None
-    standardize: bool = True
+    model: Literal["edge", "paper"] = "edge"
     frozen_projection: bool = False
     memory: int | None = None
     memory_dim: int | None = None
@@ -107,7 +107,7 @@ VARIANTS = {
     "discriminator 768 wide": Variant(hidden=768),
     "discriminator 192 wide": Variant(hidden=192),
     "narrow, constant rate, not whitened": Variant(BEFORE, hidden=192),
-    "the paper's noise on raw features": Variant({**BEFORE, "noise_std": 0.015}, standardize=False),
+    "the paper's noise on raw features": Variant({**BEFORE, "noise_std": 0.015}, model="paper"),
 }
 
 CONTENDERS = ("no memory", "memory of 8000", "memory of 96 components", "an augmented frame beside each")
@@ -186,7 +186,7 @@ def new_model(backbone: str, weights: Path | None, variant: Variant, seed: int) 
         backbone,
         weights=weights,
         random_weights=weights is None,
-        standardize=variant.standardize,
+        variant=variant.model,
         memory_size=variant.memory,
     )
     config = dataclasses.replace(

@@ -12,10 +12,7 @@ import sys
 import typer
 
 from simplenet_edge import __version__
-from simplenet_edge.cli import benchmark as benchmarking
-from simplenet_edge.cli import device, workstation
-from simplenet_edge.cli import run as line
-from simplenet_edge.cli import sweep as protocol
+from simplenet_edge.cli import benchmark, build, demo, doctor, evaluate, export, inspect, run, sweep, train, verify
 from simplenet_edge.errors import SimpleNetEdgeError
 
 __all__ = ["app", "main"]
@@ -27,9 +24,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (workstation, protocol, device, benchmarking, line):
-    for command in module.COMMANDS:
-        app.command()(command)
+for command in (
+    train.train,
+    evaluate.evaluate,
+    export.export,
+    demo.demo,
+    sweep.sweep,
+    build.build,
+    verify.verify,
+    inspect.inspect,
+    doctor.doctor,
+    benchmark.benchmark,
+    run.run,
+):
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:

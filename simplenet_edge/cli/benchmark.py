@@ -1,15 +1,13 @@
-"""The command that measures how fast a bundle is on this machine, and compares two such measurements. No PyTorch."""
+"""`benchmark`: how fast a bundle is on this machine, and how two such measurements differ. No PyTorch."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from simplenet_edge.cli.console import note, print_json, print_table, progress_bars, warn
+from simplenet_edge.cli.console import note, print_json, print_table, progress_on_terminal, warn
 from simplenet_edge.cli.options import (
     EngineOption,
     JsonOption,
@@ -25,7 +23,7 @@ from simplenet_edge.progress import ignore
 if TYPE_CHECKING:
     from simplenet_edge.benchmark.results import BenchmarkConfig
 
-__all__ = ["COMMANDS"]
+__all__ = ["benchmark"]
 
 
 def benchmark(
@@ -124,8 +122,8 @@ def _measure(
         from simplenet_edge.runtime.sources import open_source
 
         images = camera_images(open_source(source))
-    with progress_bars() if sys.stderr.isatty() else nullcontext() as bars:
-        return measure(opened, candidates, config, images, ignore if bars is None else bars.report).to_dict()
+    with progress_on_terminal() as progress:
+        return measure(opened, candidates, config, images, progress or ignore).to_dict()
 
 
 def _config(scenario: str, batch: str, duration: float, camera: str | None) -> BenchmarkConfig:
@@ -163,6 +161,3 @@ def _compare(before_path: Path, after_path: Path, as_json: bool) -> None:
     print_table(f"{before_path.name} -> {after_path.name}", columns, rows)
     for text in others:
         warn(f"differs besides: {text}")
-
-
-COMMANDS = (benchmark,)

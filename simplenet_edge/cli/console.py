@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["ProgressBars", "note", "print_json", "print_table", "progress_bars", "warn"]
+from simplenet_edge.progress import Progress as OnProgress
+
+__all__ = ["ProgressBars", "note", "print_json", "print_table", "progress_bars", "progress_on_terminal", "warn"]
 
 
 def print_json(values: dict[str, Any]) -> None:
@@ -42,7 +44,7 @@ def warn(text: str | None) -> None:
 
 
 class ProgressBars:
-    """One bar a stage, made when the stage first reports."""
+    """One bar a stage, made when the stage first reports; nothing is drawn before that."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -51,13 +53,32 @@ class ProgressBars:
     def report(self, stage: str, done: int, total: int) -> None:
         """Move the bar of `stage` to `done` of `total`."""
         if stage not in self._tasks:
+            self._progress.start()
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def stop(self) -> None:
+        """Leave the bars as they are; nothing where there are none."""
+        if self._tasks:
+            self._progress.stop()
 
 
 @contextmanager
 def progress_bars() -> Iterator[ProgressBars]:
     """Progress bars on standard error; where that is no terminal, only their final state is printed."""
     columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield ProgressBars(progress)
+    bars = ProgressBars(Progress(*columns, console=Console(stderr=True)))
+    try:
+        yield bars
+    finally:
+        bars.stop()
+
+
+@contextmanager
+def progress_on_terminal() -> Iterator[OnProgress | None]:
+    """What moves progress bars where standard error is a terminal; None where it is a log, which wants lines."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with progress_bars() as bars:
+        yield bars.report

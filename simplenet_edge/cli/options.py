@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,34 +13,8 @@ from simplenet_edge.errors import ConfigError
 if TYPE_CHECKING:
     from simplenet_edge.data.layouts import Dataset
 
-__all__ = ["dataset_from", "parse_camera", "parse_ints", "parse_layers", "parse_seconds", "parse_size"]
+__all__ = ["ImageOptions", "parse_camera", "parse_ints", "parse_layers", "parse_seconds", "parse_size"]
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", help="Dataset in the MVTec AD layout (train/good, test/<class>), or a folder of good parts."
-    ),
-]
-GoodOption = Annotated[
-    Path | None,
-    typer.Option("--good", help="Folder with images of good parts."),
-]
-DefectOption = Annotated[
-    Path | None,
-    typer.Option("--defect", help="Folder with images of defective parts, a subfolder a class; for evaluation only."),
-]
-MasksOption = Annotated[
-    Path | None,
-    typer.Option("--masks", help="Folder with the masks of --defect, under the same names."),
-]
-CsvOption = Annotated[
-    Path | None,
-    typer.Option("--csv", help="VisA's split file, e.g. split_csv/1cls.csv."),
-]
-CategoryOption = Annotated[
-    str | None,
-    typer.Option("--category", help="Object to take from --csv."),
-]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or one .zip file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 EngineOption = Annotated[
@@ -57,20 +32,38 @@ PrecisionOption = Annotated[str, typer.Option("--precision", help="Which graph o
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
-def dataset_from(
-    data: Path | None,
-    good: Path | None,
-    defect: Path | None,
-    masks: Path | None,
-    csv: Path | None,
-    category: str | None,
-) -> Dataset:
-    """The dataset that the options name. Raises ConfigError or DataError."""
-    from simplenet_edge.data.layouts import load_dataset
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images: one of the layouts of `simplenet_edge.data.layouts.load_dataset`."""
 
-    if data is None and good is None and csv is None:
-        raise ConfigError("no images were named; pass --data FOLDER, --good FOLDER or --csv FILE")
-    return load_dataset(data, good=good, defect=defect, masks=masks, csv=csv, category=category)
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Dataset in the MVTec AD layout (train/good, test/<class>), or a folder of good parts."
+        ),
+    ] = None
+    good: Annotated[Path | None, typer.Option("--good", help="Folder with images of good parts.")] = None
+    defect: Annotated[
+        Path | None,
+        typer.Option(
+            "--defect", help="Folder with images of defective parts, a subfolder a class; for evaluation only."
+        ),
+    ] = None
+    masks: Annotated[
+        Path | None, typer.Option("--masks", help="Folder with the masks of --defect, under the same names.")
+    ] = None
+    csv: Annotated[Path | None, typer.Option("--csv", help="VisA's split file, e.g. split_csv/1cls.csv.")] = None
+    category: Annotated[str | None, typer.Option("--category", help="Object to take from --csv.")] = None
+
+    def dataset(self) -> Dataset:
+        """The dataset that they name. Raises ConfigError or DataError."""
+        from simplenet_edge.data.layouts import load_dataset
+
+        if self.data is None and self.good is None and self.csv is None:
+            raise ConfigError("no images were named; pass --data FOLDER, --good FOLDER or --csv FILE")
+        return load_dataset(
+            self.data, good=self.good, defect=self.defect, masks=self.masks, csv=self.csv, category=self.category
+        )
 
 
 def parse_size(text: str) -> tuple[int, int]:

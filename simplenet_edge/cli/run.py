@@ -1,12 +1,10 @@
-"""The command that runs beside the line: cameras in, verdicts out. No PyTorch."""
+"""`run`: the line, cameras in, verdicts out. No PyTorch."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -15,13 +13,9 @@ from simplenet_edge.cli.options import BundleArgument, EngineOption, PrecisionOp
 from simplenet_edge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from simplenet_edge.runtime.detector import Detector
     from simplenet_edge.runtime.line.line import Summary
-    from simplenet_edge.runtime.sinks import Sink
 
-__all__ = ["COMMANDS"]
-
-_MIN_FREE = 256 * 2**20  # overlays leave so much of the disk to everything else
+__all__ = ["run"]
 
 _SOURCES_HELP = (
     "A folder, an image, a video, a camera number, v4l2:///dev/video0, csi://0, rtsp://..., gst:PIPELINE, "
@@ -82,55 +76,30 @@ def run(
     Runs until the sources end, or until Ctrl-C or SIGTERM. SIGHUP, or the monitor page, puts the shadow's bundle in
     use, or without one the new bundle at the same path, after it has replayed its golden frames.
     """
-    from simplenet_edge.engines.selection import choose_engine
-    from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
-    from simplenet_edge.runtime.line.line import Line, LineConfig
-    from simplenet_edge.runtime.line.model_loader import ModelLoader
-    from simplenet_edge.runtime.line.shadow import Shadow
-    from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, open_sink
-    from simplenet_edge.runtime.sources import open_source
-    from simplenet_edge.runtime.status import LineStatus
+    from simplenet_edge.workflows.run_line import StationOptions, run_station
 
     if as_json and jsonl is None:
         raise ConfigError("--json needs --jsonl FILE, or the verdicts and the summary would be mixed up")
-    if watch not in ("alarm", "invalid", "off"):
-        raise ConfigError(f"--watch must be alarm, invalid or off, not {watch!r}")
-    only = _overlay_choice(overlay)
-    sources = [open_source(uri) for uri in source]
-    config = LineConfig(deadline, watch=None if watch == "off" else DriftConfig(invalidate=watch == "invalid"))
-    choice = choose_engine(engine, precision)
-    note(f"engine {choice.name}: {choice.reason}")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    loader = ModelLoader(bundle, choice.name, precision, threads, check)
-    with ExitStack() as stack:
-        detector = stack.enter_context(_closing(loader.load()))
-        beside = None
-        if shadow is not None:
-            second = stack.enter_context(_closing(ModelLoader(shadow, choice.name, precision, threads, check).load()))
-            beside = stack.enter_context(Shadow(second))
-        lines = JsonlSink(jsonl, rotate_bytes=None if rotate is None else rotate * 2**20, fsync_s=fsync)
-        sinks: list[Sink] = [lines, *(open_sink(address, spool_folder=spool) for address in to or ())]
-        if overlays is not None:
-            folder = next((s.folder for s in sources if s.folder is not None), None)
-            sinks.append(OverlaySink(overlays, only, folder, quota_bytes=quota * 2**20, min_free_bytes=_MIN_FREE))
-        status = LineStatus()
-        line: Line | None = None
-
-        def swap() -> str:
-            assert line is not None
-            return line.swap()
-
-        if serve is not None:
-            from simplenet_edge.runtime.http_server import parse_address
-            from simplenet_edge.runtime.monitor import Monitor
-
-            host, port = parse_address(serve)
-            monitor = stack.enter_context(Monitor(status, host=host, port=port, swap=swap))
-            sinks.append(monitor.sink)
-            note(f"monitor page: {monitor.url}")
-        line = Line(sources, detector, sinks, config, status=status, shadow=beside, reload=loader.load)
-        summary = line.run()
-    _print(summary, as_json)
+    options = StationOptions(
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        check=check,
+        shadow=shadow,
+        jsonl=jsonl,
+        rotate_bytes=None if rotate is None else rotate * 2**20,
+        fsync_s=fsync,
+        addresses=tuple(to or ()),
+        spool=spool,
+        overlays=overlays,
+        overlay=cast("Literal['ng', 'all']", overlay),
+        quota_bytes=quota * 2**20,
+        deadline_ms=deadline,
+        watch=cast("Literal['alarm', 'invalid', 'off']", watch),
+        serve=serve,
+    )
+    _print(run_station(bundle, source, options, note), as_json)
 
 
 def _print(summary: Summary, as_json: bool) -> None:
@@ -142,22 +111,3 @@ def _print(summary: Summary, as_json: bool) -> None:
     for count, what in ((summary.dropped, "dropped while the line was busy"), (summary.lost, "results lost by sinks")):
         text += f", {count} {what}" if count else ""
     note(text + (" (interrupted)" if summary.interrupted else ""))
-
-
-@contextmanager
-def _closing(detector: Detector) -> Iterator[Detector]:
-    try:
-        yield detector
-    finally:
-        detector.engine.close()
-
-
-def _overlay_choice(text: str) -> Literal["ng", "all"]:
-    if text == "ng":
-        return "ng"
-    if text == "all":
-        return "all"
-    raise ConfigError(f"--overlay must be ng or all, not {text!r}")
-
-
-COMMANDS = (run,)

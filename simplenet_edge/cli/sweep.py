@@ -1,44 +1,26 @@
-"""The command that trains and measures over seeds and categories. It needs PyTorch, and loads it only when it runs."""
+"""`sweep`: train and measure over seeds and categories."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 
 from simplenet_edge.cli.console import note, print_json, print_table, progress_bars
+from simplenet_edge.cli.option_groups import OptionGroup, with_option_groups
 from simplenet_edge.cli.options import JsonOption
-from simplenet_edge.cli.training_options import (
-    AlphaOption,
-    AugmentOption,
-    BackboneOption,
-    BudgetOption,
-    DeviceOption,
-    LayersOption,
-    MemoryOption,
-    MetaEpochsOption,
-    NoiseOption,
-    RandomWeightsOption,
-    RecipeOption,
-    ResizeOption,
-    ResizeToOption,
-    RotateOption,
-    SizeOption,
-    WeightsOption,
-    prepared,
-)
+from simplenet_edge.cli.training_options import training_options
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.model.defaults import DEFAULT_BACKBONE
+from simplenet_edge.training.options import TrainingOptions
 
-if TYPE_CHECKING:
-    from simplenet_edge.model.simplenet import SimpleNet
-    from simplenet_edge.training.config import TrainConfig
-
-__all__ = ["COMMANDS"]
+__all__ = ["sweep"]
 
 
+@with_option_groups
 def sweep(
+    *,
     data: Annotated[
         Path,
         typer.Option("--data", help="Dataset in the MVTec AD layout, or a folder with one in each subfolder."),
@@ -49,58 +31,21 @@ def sweep(
         str,
         typer.Option(help="honest: the last model; paper: besides, the best meta-epoch on the test images, labelled."),
     ] = "honest",
-    backbone: BackboneOption = DEFAULT_BACKBONE,
-    layers: LayersOption = None,
-    weights: WeightsOption = None,
-    random_weights: RandomWeightsOption = False,
-    size: SizeOption = None,
-    resize: ResizeOption = None,
-    resize_to: ResizeToOption = None,
-    recipe: RecipeOption = "default",
-    alpha: AlphaOption = 0.01,
-    meta_epochs: MetaEpochsOption = None,
-    noise_std: NoiseOption = None,
-    memory: MemoryOption = None,
-    augment: AugmentOption = 0,
-    rotate: RotateOption = 0.0,
-    budget: BudgetOption = None,
-    device: DeviceOption = "cpu",
+    options: Annotated[TrainingOptions, OptionGroup(training_options)],
     as_json: JsonOption = False,
 ) -> None:
     """Train and measure over seeds and categories: mean and spread. Run again, it goes on where it was interrupted."""
+    from simplenet_edge.training.recipes import prepare
     from simplenet_edge.workflows.sweep import find_categories
     from simplenet_edge.workflows.sweep import sweep as run_sweep
     from simplenet_edge.workflows.sweep_results import Protocol
 
     if protocol not in get_args(Protocol):
         raise ConfigError(f"protocol must be one of {', '.join(get_args(Protocol))}, not {protocol!r}")
-    datasets = find_categories(data)
-
-    def prepare(seed: int) -> tuple[SimpleNet, TrainConfig]:
-        return prepared(
-            seed,
-            backbone=backbone,
-            layers=layers,
-            weights=weights,
-            random_weights=random_weights,
-            size=size,
-            resize=resize,
-            resize_to=resize_to,
-            recipe=recipe,
-            alpha=alpha,
-            meta_epochs=meta_epochs,
-            noise_std=noise_std,
-            memory=memory,
-            augment=augment,
-            rotate=rotate,
-            budget=budget,
-            device=device,
-        )
-
     with progress_bars() as bars:
         result = run_sweep(
-            datasets,
-            prepare,
+            find_categories(data),
+            partial(prepare, options),
             output,
             seeds=seeds,
             protocol=cast("Protocol", protocol),
@@ -113,6 +58,3 @@ def sweep(
     for table in result.tables():
         print_table(*table)
     note(f"tables: {output / 'sweep.md'}, {output / 'sweep.json'}")
-
-
-COMMANDS = (sweep,)

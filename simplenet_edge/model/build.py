@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -25,7 +26,7 @@ def build_simplenet(
     size_hw: tuple[int, int] | None = None,
     resize: ResizeRule | None = None,
     resize_to: int | None = None,
-    standardize: bool = True,
+    variant: Literal["edge", "paper"] = "edge",
     memory_size: int | None = None,
     seed: int = 0,
 ) -> SimpleNet:
@@ -33,10 +34,10 @@ def build_simplenet(
 
     The backbone's weights come from the file `weights`, with `random_weights` from `seed`, otherwise from torchvision.
     `resize` is a rule of `InputSpec`; left out, it is `center-crop` where `resize_to` is given and `stretch` otherwise.
-    `standardize` is this project's model: it also takes the mean of the nine largest patch scores, aligns maps by
-    receptive fields and remembers `memory_size` patches; without it all is the paper's. `center-crop` without
-    `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices that don't go together,
-    WeightsError for weights that aren't there or don't fit.
+    `variant` "edge" is this project's model: it standardises the features, takes the mean of the nine largest patch
+    scores, aligns maps by receptive fields and remembers `memory_size` patches; "paper" does none of it. `center-crop`
+    without `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices that don't go
+    together, WeightsError for weights that aren't there or don't fit.
     """
     if weights is not None and random_weights:
         raise ConfigError("a weights file and random weights exclude each other; choose one")
@@ -51,10 +52,10 @@ def build_simplenet(
         layers or defaults.layers,
         pretrain_embed_dim=defaults.embed_dim,
         target_embed_dim=defaults.embed_dim,
-        standardize=standardize,
+        standardize=variant == "edge",
         discriminator_hidden=defaults.hidden,
     )
-    if standardize:
+    if variant == "edge":
         config = dataclasses.replace(
             config,
             score_top_k=config.patch_size**2,  # so many patches see each cell: one noisy patch alone is no defect
@@ -62,7 +63,7 @@ def build_simplenet(
             memory_dim=defaults.memory_dim,
         )
     if memory_size is None:
-        memory_size = DEFAULT_MEMORY if standardize else 0
+        memory_size = DEFAULT_MEMORY if variant == "edge" else 0
     config = dataclasses.replace(config, memory_size=memory_size)
     extractor = Backbone(config.backbone, config.layers, seed=seed)
     if weights is not None:

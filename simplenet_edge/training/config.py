@@ -1,17 +1,14 @@
-"""How to train: this project's recipe, and the paper's. Plain values; nothing heavy is imported."""
+"""How to train, as plain values; nothing heavy is imported."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
 from simplenet_edge.data.augment import AugmentConfig
 from simplenet_edge.errors import ConfigError
 
-__all__ = ["TrainConfig", "paper_recipe"]
-
-_PAPER_BATCH_IMAGES = 8
+__all__ = ["TrainConfig"]
 
 
 @dataclass(frozen=True)
@@ -80,24 +77,3 @@ class TrainConfig:
             raise ConfigError(f"seed must be at least 0, not {self.seed}")
         if not 0 < self.alpha < 1:
             raise ConfigError(f"alpha must be between 0 and 1, not {self.alpha}")
-
-
-def paper_recipe(config: TrainConfig, grid_hw: tuple[int, int]) -> TrainConfig:
-    """The recipe of the paper: noise 0.015, 40 x 4 epochs over every patch; for a model that doesn't standardise.
-
-    Two differences stay: batches hold as many patches as the paper's 8 images, but shuffled over all images, and the
-    last model is kept where the official code keeps the one that is best on the test images.
-    """
-    return dataclasses.replace(
-        config,
-        meta_epochs=40,
-        gan_epochs=4,
-        noise_std=0.015,
-        mix_noise=1,
-        whitening=None,
-        discriminator_lr=2e-4,
-        projection_lr=1e-4,
-        final_lr_share=1.0,
-        batch_patches=_PAPER_BATCH_IMAGES * grid_hw[0] * grid_hw[1],
-        steps_per_epoch=None,
-    )

@@ -66,7 +66,7 @@ def test_only_windows_that_do_not_overlap_are_spread_evenly(name: str) -> None:
 
 
 def test_the_papers_alignment_is_half_pixel() -> None:
-    model = build_simplenet("resnet18", random_weights=True, standardize=False, size_hw=(128, 160))
+    model = build_simplenet("resnet18", random_weights=True, variant="paper", size_hw=(128, 160))
     assert model.config.alignment == "half-pixel"
     assert list(model.grids) == [Grid.spread_evenly((16, 20), (128, 160)), Grid.spread_evenly((8, 10), (128, 160))]
 

@@ -130,9 +130,9 @@ def test_rows_without_places_are_remembered_too() -> None:
 
 
 def test_the_paper_has_no_memory() -> None:
-    assert build_simplenet("resnet18", random_weights=True, standardize=False).memory is None
+    assert build_simplenet("resnet18", random_weights=True, variant="paper").memory is None
     with pytest.raises(ConfigError, match="standardised"):
-        build_simplenet("resnet18", random_weights=True, standardize=False, memory_size=10)
+        build_simplenet("resnet18", random_weights=True, variant="paper", memory_size=10)
     with pytest.raises(ConfigError, match="memory_dim"):
         SimpleNetConfig("resnet18", ("layer2",), 64, 64, memory_size=5, memory_dim=65)
     with pytest.raises(ConfigError, match="memory_size"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress
-from simplenet_edge.training.config import TrainConfig, paper_recipe
+from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.recipes import paper_recipe
 from simplenet_edge.training.run import TrainingRecord, TrainingRun
 from simplenet_edge.training.trainer import train
 from tests.runs import SIZE, write_parts
@@ -25,8 +27,8 @@ from tests.runs import SIZE, write_parts
 CONFIG = TrainConfig(meta_epochs=3, gan_epochs=2, steps_per_epoch=2, batch_patches=64, alpha=0.3)
 
 
-def new_model(*, standardize: bool = True) -> SimpleNet:
-    return build_simplenet("resnet18", random_weights=True, size_hw=(SIZE, SIZE), standardize=standardize)
+def new_model(variant: Literal["edge", "paper"] = "edge") -> SimpleNet:
+    return build_simplenet("resnet18", random_weights=True, size_hw=(SIZE, SIZE), variant=variant)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,7 @@ def test_projection_starts_at_the_whitening(parts: Dataset, tmp_path: Path) -> N
 
 
 def test_paper_recipe_trains_on_raw_features(parts: Dataset, tmp_path: Path) -> None:
-    model = new_model(standardize=False)
+    model = new_model("paper")
     recipe = paper_recipe(CONFIG, model.grid_hw)
     assert (recipe.noise_std, recipe.meta_epochs, recipe.gan_epochs, recipe.steps_per_epoch) == (0.015, 40, 4, None)
     assert recipe.batch_patches == 8 * model.grid_hw[0] * model.grid_hw[1]

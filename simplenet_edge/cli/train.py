@@ -1,0 +1,57 @@
+"""`train`: from images of good parts to a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simplenet_edge.cli.console import print_json, print_table, progress_bars, warn
+from simplenet_edge.cli.option_groups import OptionGroup, with_option_groups
+from simplenet_edge.cli.options import ImageOptions, JsonOption
+from simplenet_edge.cli.training_options import training_options
+from simplenet_edge.training.options import TrainingOptions
+
+__all__ = ["train"]
+
+
+@with_option_groups
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training run.")],
+    images: Annotated[ImageOptions, OptionGroup(ImageOptions, without=("defect", "masks"))],
+    options: Annotated[TrainingOptions, OptionGroup(training_options)],
+    seed: Annotated[int, typer.Option(help="Seed of split, networks, noise and order.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --output.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on images of good parts."""
+    from simplenet_edge.threshold import guarantee_warning
+    from simplenet_edge.workflows.train import train as run_training
+
+    good = images.dataset().train
+    with progress_bars() as bars:
+        run = run_training(good, output, options, seed=seed, resume=resume, progress=bars.report)
+    warn(guarantee_warning(run.operating_point))
+    for corrupt in run.record.corrupt:
+        warn(f"left out: {corrupt}")
+    seconds = dataclasses.asdict(run.record.seconds)
+    values = {"run": str(output), "operating_point": dataclasses.asdict(run.operating_point), **seconds}
+    if as_json:
+        print_json(values)
+        return
+    print_table(
+        "Training run",
+        ("", ""),
+        [
+            ("folder", str(output)),
+            ("good images", f"{run.record.patches.images} + {run.operating_point.n_calibration} for calibration"),
+            ("features, training", f"{seconds['extraction']:.1f} s, {seconds['training']:.1f} s"),
+            ("threshold", f"{run.operating_point.threshold:.6g}"),
+            (
+                "false rejects",
+                f"at most {run.operating_point.alpha:.2%}" if run.operating_point.guaranteed else "no guarantee",
+            ),
+        ],
+    )

@@ -1,0 +1,48 @@
+"""What a person chooses about a training; everything else is the recipe's. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from simplenet_edge.errors import ConfigError
+from simplenet_edge.model.defaults import DEFAULT_BACKBONE
+from simplenet_edge.spec import ResizeRule
+
+__all__ = ["TrainingOptions"]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The model and the recipe. What is None comes from the backbone's defaults or the recipe. Raises ConfigError."""
+
+    backbone: str = DEFAULT_BACKBONE  # a torchvision classifier
+    layers: tuple[str, ...] | None = None  # module paths in the backbone
+    weights: Path | None = None  # state dict of the backbone; None: torchvision's ImageNet weights
+    random_weights: bool = False  # a random backbone, from the seed
+    size_hw: tuple[int, int] | None = None  # model input, pixels
+    resize: ResizeRule | None = None  # None: center-crop with resize_to, otherwise stretch
+    resize_to: int | None = None  # for center-crop: the shorter side before the cut, pixels
+    recipe: Literal["default", "paper"] = "default"
+    alpha: float = 0.01  # share of good parts that may be rejected, guaranteed
+    meta_epochs: int | None = None  # of 4 epochs each
+    noise_std: float | None = None  # in units of the features' spread
+    memory: int | None = None  # good patches to remember, at most; 0: none
+    augment: int = 0  # extra frames per image, shifted and brighter or darker
+    rotate_degrees: float = 0.0  # either way, for the extra frames
+    budget_s: float | None = None  # for features and training, seconds
+    device: str = "cpu"  # cpu, cuda or cuda:N
+
+    def __post_init__(self) -> None:
+        if self.recipe not in ("default", "paper"):
+            raise ConfigError(f"recipe must be default or paper, not {self.recipe!r}")
+        if self.resize is not None and self.resize not in get_args(ResizeRule):
+            raise ConfigError(f"resize must be one of {', '.join(get_args(ResizeRule))}, not {self.resize!r}")
+        if self.recipe == "paper" and self.memory:
+            raise ConfigError("the paper's recipe has no memory; leave --memory out, or take the default recipe")
+        if self.rotate_degrees and not self.augment:
+            raise ConfigError("--rotate turns the extra frames of --augment; say how many, e.g. --augment 1")
+        if self.device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", self.device):
+            raise ConfigError(f"device must be cpu, cuda or cuda:N, not {self.device!r}")

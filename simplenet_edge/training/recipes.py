@@ -1,0 +1,69 @@
+"""From training options to an untrained model and how to train it: this project's recipe, or the paper's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from simplenet_edge.data.augment import AugmentConfig
+from simplenet_edge.errors import ConfigError
+from simplenet_edge.model.build import build_simplenet
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.options import TrainingOptions
+
+__all__ = ["paper_recipe", "prepare"]
+
+_PAPER_BATCH_IMAGES = 8
+
+
+def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainConfig]:
+    """The untrained model on its device, and its recipe. `seed` draws split, networks, noise and order.
+
+    Raises ConfigError for options that can't work, WeightsError for weights that aren't there or don't fit.
+    """
+    if options.device != "cpu" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is usable here; leave --device out to train on the CPU")
+    augment = AugmentConfig(options.augment, rotate_degrees=options.rotate_degrees) if options.augment else None
+    config = TrainConfig(alpha=options.alpha, augment=augment, budget_s=options.budget_s, seed=seed)
+    model = build_simplenet(
+        options.backbone,
+        layers=options.layers,
+        weights=options.weights,
+        random_weights=options.random_weights,
+        size_hw=options.size_hw,
+        resize=options.resize,
+        resize_to=options.resize_to,
+        variant="paper" if options.recipe == "paper" else "edge",
+        memory_size=options.memory,
+        seed=seed,
+    )
+    if options.recipe == "paper":
+        config = paper_recipe(config, model.grid_hw)
+    if options.meta_epochs is not None:
+        config = dataclasses.replace(config, meta_epochs=options.meta_epochs)
+    if options.noise_std is not None:
+        config = dataclasses.replace(config, noise_std=options.noise_std)
+    return model.to(options.device), config
+
+
+def paper_recipe(config: TrainConfig, grid_hw: tuple[int, int]) -> TrainConfig:
+    """The recipe of the paper: noise 0.015, 40 x 4 epochs over every patch; for a model that doesn't standardise.
+
+    Two differences stay: batches hold as many patches as the paper's 8 images, but shuffled over all images, and the
+    last model is kept where the official code keeps the one that is best on the test images.
+    """
+    return dataclasses.replace(
+        config,
+        meta_epochs=40,
+        gan_epochs=4,
+        noise_std=0.015,
+        mix_noise=1,
+        whitening=None,
+        discriminator_lr=2e-4,
+        projection_lr=1e-4,
+        final_lr_share=1.0,
+        batch_patches=_PAPER_BATCH_IMAGES * grid_hw[0] * grid_hw[1],
+        steps_per_epoch=None,
+    )

@@ -1,0 +1,33 @@
+"""Train a model on images of good parts, from a person's options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from simplenet_edge.data.layouts import Sample
+from simplenet_edge.progress import Progress, ignore
+from simplenet_edge.training import trainer
+from simplenet_edge.training.options import TrainingOptions
+from simplenet_edge.training.recipes import prepare
+from simplenet_edge.training.run import TrainingRun
+
+__all__ = ["train"]
+
+
+def train(
+    good: Sequence[Sample],
+    folder: Path,
+    options: TrainingOptions | None = None,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress = ignore,
+) -> TrainingRun:
+    """Train on samples of good parts and write the run into `folder`; some of them are held out for the threshold.
+
+    `seed` draws split, networks, noise and order; with `resume`, an interrupted run in `folder` goes on. Raises
+    ConfigError, DataError or WeightsError: what `prepare` and `trainer.train` raise.
+    """
+    model, config = prepare(options or TrainingOptions(), seed)
+    return trainer.train(model, good, config, folder, resume=resume, progress=progress)
