@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LINKS_LOST := error: this checkout's symbolic links simplenet_edge/engines and simplenet_edge/export came out as text files; \
+run: git config core.symlinks true && git checkout -- simplenet_edge, or: pip install .
 
 .PHONY: demo test lint docs clean
 
@@ -26,6 +28,7 @@ clean:
 	rm -rf $(VENV) demo-output site build dist *.egg-info
 
 $(READY): pyproject.toml scripts/opencv.sh scripts/test_servers.sh
+	@test -d simplenet_edge/engines && test -d simplenet_edge/export || { echo "$(LINKS_LOST)" >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -8,6 +8,7 @@ of `simplenet_edge.errors`: 0 done, 1 a missing extra, 2 option, 3 data, 4 weigh
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -55,6 +56,9 @@ def _root(
 
 def main() -> None:
     """Run the command line; an expected error is one line on standard error and its own exit code."""
+    if any((Path(__file__).parents[1] / name).is_file() for name in ("engines", "export")):  # links, or folders
+        sys.stderr.write(f"error: {_LINKS_LOST}\n")
+        sys.exit(1)
     try:
         app()
     except SimpleNetEdgeError as error:
@@ -67,6 +71,11 @@ def main() -> None:
         sys.stderr.write(f"error: {error.name} is not installed; run: pip install 'simplenet-edge[{extra}]'\n")
         sys.exit(1)
 
+
+_LINKS_LOST = (
+    "this checkout's symbolic links simplenet_edge/engines and simplenet_edge/export came out as text files; "
+    "run: git config core.symlinks true && git checkout -- simplenet_edge, or: pip install ."
+)
 
 _EXTRAS = {
     "torch": "train",
