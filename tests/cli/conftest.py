@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from simplenet_edge.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
+
+TRAIN = ("train", "--backbone", "resnet18", "--random-weights", "--size", "64", "--meta-epochs", "1")
+
+
+def output_of(result: tuple[int, str, str]) -> dict[str, Any]:
+    code, out, err = result
+    assert code == 0, err
+    values: dict[str, Any] = json.loads(out)
+    return values
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.spec import OperatingPoint
 from tests.bundles import write_tiny_bundle
 from tests.cli.conftest import Run
@@ -131,3 +133,18 @@ def test_a_live_line_is_served_swapped_and_stopped(line: tuple[subprocess.Popen[
     assert [entry["bundle_id"] for entry in lines] == sorted(
         (entry["bundle_id"] for entry in lines), key=lambda bundle_id: bundle_id == new_id
     )
+
+
+def test_sources_that_give_nothing(run: Run, bundle_path: Path, tmp_path: Path) -> None:
+    code, out, err = run("run", bundle_path, tmp_path / "absent.mp4")
+    assert (code, out) == (8, "")
+    assert "absent.mp4" in err
+
+
+def test_overlays_show_the_frame(run: Run, bundle_path: Path, parts: Path, tmp_path: Path) -> None:
+    source = next((parts / "test" / "good").iterdir())
+    run("run", bundle_path, source, "--overlays", tmp_path / "overlays", "--overlay", "all", "--jsonl", tmp_path / "v")
+    drawn = read_image(next((tmp_path / "overlays").iterdir()))
+    assert drawn.shape == (64, 64, 3)
+    assert np.ptp(drawn) > 50
+    assert json.loads((tmp_path / "v").read_text())["verdict"] in ("OK", "NG")

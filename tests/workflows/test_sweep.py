@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from simplenet_edge.cli import app
 from simplenet_edge.data.augment import AugmentConfig
 from simplenet_edge.data.layouts import load_dataset
 from simplenet_edge.errors import ConfigError, DataError
@@ -177,15 +175,3 @@ def test_pixel_threshold_letterbox_and_augmentation_reach_a_run(parts: Path, tmp
     assert point.pixel_threshold is not None
     assert point.pixel_threshold < point.threshold + 1  # of the same scale
     assert len(run.calibration_scores) == point.n_calibration
-
-
-def test_the_command_prints_the_tables(parts: Path, tmp_path: Path) -> None:
-    options = ["sweep", "--data", parts, "-o", tmp_path / "sweep", "--seeds", 1, "--protocol", "paper"]
-    options += ["--backbone", "resnet18", "--random-weights", "--size", 64, "--meta-epochs", 1, "--alpha", 0.3]
-    done = CliRunner().invoke(app, [str(option) for option in options], env={"COLUMNS": "200"})
-    assert done.exit_code == 0, done.output
-    printed = " ".join(done.output.split())
-    assert "1 seed: last model, no test image used for any choice" in printed
-    assert f"1 seed: {PAPER_LABEL}" in printed
-    again = CliRunner().invoke(app, [str(option) for option in [*options, "--json"]])
-    assert json.loads(again.stdout)["best_on_test"] == PAPER_LABEL

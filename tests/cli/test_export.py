@@ -1,0 +1,26 @@
+"""`export`: tables, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+
+def test_explain_names_each_layer(run: Run, run_folder: Path, tmp_path: Path) -> None:
+    code, out, err = run("export", run_folder, "-o", tmp_path / "explained.bundle", "--explain")
+    assert code == 0, err
+    assert "layer2" in out
+    assert "as written" in out
+    assert "of these, the memory" in out
+
+
+def test_a_run_that_is_none(run: Run, tmp_path: Path) -> None:
+    assert run("export", tmp_path / "absent")[0] == 4
+    assert "interrupted" in run("export", tmp_path)[2]
+
+
+def test_options_that_would_be_ignored_are_refused(run: Run, run_folder: Path) -> None:
+    assert run("export", run_folder, "--int8", "x")[0] == 2
+    code, _, err = run("export", run_folder, "--explain", "--json")
+    assert (code, "pass one of them" in err) == (2, True)

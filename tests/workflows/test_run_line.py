@@ -1,0 +1,108 @@
+"""The station of addresses and options, and the line of objects."""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simplenet_edge.bundle import Bundle
+from simplenet_edge.engines.selection import open_engine
+from simplenet_edge.errors import BundleError, ConfigError, SourceError
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.monitor import Monitor
+from simplenet_edge.runtime.sinks import JsonlSink
+from simplenet_edge.runtime.sources import open_source
+from simplenet_edge.workflows.run_line import StationOptions, run_line, run_station
+from tests.bundles import write_tiny_bundle
+
+PARTS = "test://?size=96x64&frames=12&defects=0.3&seed=1"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path / "tiny.bundle").path
+
+
+def verdicts(path: Path) -> list[tuple[str, int, str]]:
+    lines = map(json.loads, path.read_text().splitlines())
+    return sorted((line["camera"], line["frame_id"], line["verdict"]) for line in lines)
+
+
+def test_objects_and_addresses_come_to_the_same(path: Path, tmp_path: Path) -> None:
+    addresses = [f"{PARTS}#name=left", f"{PARTS}#name=right"]
+    said: list[str] = []
+    options = StationOptions(engine="fake", jsonl=tmp_path / "station.jsonl", watch="off")
+    by_address = run_station(path, addresses, options, said.append)
+    with open_engine(Bundle(path), "fake") as engine:
+        sinks = [JsonlSink(tmp_path / "line.jsonl")]
+        by_object = run_line([open_source(address) for address in addresses], Detector(engine), sinks)
+    assert (by_address.frames, by_address.ok, by_address.ng) == (by_object.frames, by_object.ok, by_object.ng)
+    assert by_address.frames == 24
+    assert verdicts(tmp_path / "station.jsonl") == verdicts(tmp_path / "line.jsonl")
+    assert said == ["engine fake: asked for by name"]
+
+
+def test_every_sink_that_is_asked_for(path: Path, tmp_path: Path) -> None:
+    options = StationOptions(
+        engine="fake",
+        jsonl=tmp_path / "first.jsonl",
+        addresses=(str(tmp_path / "second.jsonl"),),
+        overlays=tmp_path / "overlays",
+        overlay="all",
+    )
+    summary = run_station(path, [PARTS], options)
+    assert (summary.frames, summary.lost) == (12, 0)
+    assert verdicts(tmp_path / "first.jsonl") == verdicts(tmp_path / "second.jsonl")
+    assert len(list((tmp_path / "overlays").glob("*.png"))) == 12
+
+
+def test_the_monitor_can_swap_as_soon_as_it_is_served(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is up before the first frame, and already knows whom to ask for a swap."""
+    seen: list[dict[str, Any]] = []
+    enter = Monitor.__enter__
+
+    def served(monitor: Monitor) -> Monitor:
+        enter(monitor)
+        with urllib.request.urlopen(f"{monitor.url}/api/status", timeout=30) as answer:
+            seen.append(json.load(answer))
+        return monitor
+
+    monkeypatch.setattr(Monitor, "__enter__", served)
+    said: list[str] = []
+    options = StationOptions(engine="fake", jsonl=tmp_path / "v.jsonl", serve="0")
+    assert run_station(path, [PARTS], options, said.append).frames == 12
+    assert seen[0]["monitor"]["can_swap"] is True
+    assert said[1].startswith("monitor page: http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"watch": "sometimes"}, "alarm, invalid or off"), ({"overlay": "some"}, "ng or all")],
+)
+def test_options_that_can_not_work(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        StationOptions(**values)
+
+
+def test_nothing_stays_open_where_a_part_of_it_fails(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    options = {"engine": "fake", "jsonl": tmp_path / "v.jsonl"}
+    with pytest.raises(SourceError, match="absent"):
+        run_station(path, [str(tmp_path / "absent")], StationOptions(**options))
+    with pytest.raises(BundleError, match="no such bundle"):
+        run_station(path, [PARTS], StationOptions(**options, shadow=tmp_path / "absent.bundle"))
+    with pytest.raises(ConfigError, match="expected an address"):
+        run_station(path, [PARTS], StationOptions(**options, serve="host"))
+    with pytest.raises(ConfigError, match="add #name="):
+        run_station(path, [PARTS, PARTS], StationOptions(**options, serve="0"))
+    assert not caplog.records
+    assert run_station(path, [PARTS], StationOptions(**options)).frames == 12
