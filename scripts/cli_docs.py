@@ -68,7 +68,7 @@ def option_row(parameter: Any) -> tuple[str, str, str]:
 
 def argument_name(parameter: Any) -> str:
     """What an argument is called in usage."""
-    return parameter.default.metavar or parameter.name.upper()
+    return str(parameter.default.metavar or parameter.name.upper())
 
 
 def names(parameter: Any) -> list[str]:
@@ -102,7 +102,11 @@ def exit_codes() -> str:
     """The exit codes, from the tree of errors."""
     meanings = {0: "done", 1: "a package of an extra is missing, or the checkout is damaged"}
     for kind in vars(errors).values():
-        if isinstance(kind, type) and kind.__base__ is errors.SimpleNetEdgeError:
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, errors.SimpleNetEdgeError)
+            and errors.SimpleNetEdgeError in kind.__bases__
+        ):
             meanings[kind.exit_code] = first_line(kind).removesuffix(".")
     rows = ((f"`{code}`", meanings[code]) for code in sorted(meanings))
     return f"## Exit codes\n\n{table(('code', ''), rows)}"

@@ -16,14 +16,14 @@ def copy_tree(folder: Path) -> Path:
     folder.mkdir()
     archive = folder.with_suffix(".tar")
     excluded = [f"--exclude={name}" for name in _IGNORED]
-    subprocess.run(["tar", "-C", ROOT, *excluded, "-cf", archive, "."], check=True)
-    subprocess.run(["tar", "-C", folder, "-xf", archive], check=True)
+    subprocess.run(["tar", "-C", str(ROOT), *excluded, "-cf", str(archive), "."], check=True)
+    subprocess.run(["tar", "-C", str(folder), "-xf", str(archive)], check=True)
     return folder
 
 
 def names_in_wheel(tree: Path, output: Path) -> set[str]:
     """Build the wheel of `tree` in `output` and say what it installs."""
-    built = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", output, tree]
+    built = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(tree)]
     subprocess.run(built, check=True, capture_output=True)
     with zipfile.ZipFile(next(output.glob("*.whl"))) as wheel:
         return {name for name in wheel.namelist() if ".dist-info/" not in name}

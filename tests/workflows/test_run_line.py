@@ -95,7 +95,7 @@ def test_nothing_stays_open_where_a_part_of_it_fails(
     path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    options = {"engine": "fake", "jsonl": tmp_path / "v.jsonl"}
+    options: dict[str, Any] = {"engine": "fake", "jsonl": tmp_path / "v.jsonl"}
     with pytest.raises(SourceError, match="absent"):
         run_station(path, [str(tmp_path / "absent")], StationOptions(**options))
     with pytest.raises(BundleError, match="no such bundle"):
