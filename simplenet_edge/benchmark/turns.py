@@ -13,7 +13,7 @@ from simplenet_edge.benchmark.environment import EnergyMeter
 from simplenet_edge.benchmark.results import Scenario, ScenarioFigures
 from simplenet_edge.benchmark.statistics import summarise, thinned
 from simplenet_edge.engines.base import Engine
-from simplenet_edge.progress import Progress
+from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.regions import find_regions
 from simplenet_edge.spec import Frames
@@ -113,7 +113,7 @@ class Run:
         self.stages_ms.append(split)
 
 
-def take_turns(runs: Sequence[Run], duration_s: float, progress: Progress) -> None:
+def take_turns(runs: Sequence[Run], duration_s: float, progress: Progress = ignore) -> None:
     """Measure each for `duration_s` in all, after its warm-up."""
     for run in runs:
         run.stages_ms.clear()  # of the warm-up

@@ -34,7 +34,7 @@ def run_of(engine: FakeEngine, scenario: str, batch: int, duration_s: float = 0.
     """A finished measurement, alone."""
     run = Run(engine, scenario, batch, IMAGES)  # type: ignore[arg-type]
     run.warm_up(max_warmup)
-    take_turns([run], duration_s, None)
+    take_turns([run], duration_s)
     return run
 
 
@@ -76,7 +76,7 @@ def test_engines_take_turns_in_changing_order(bundle: Bundle) -> None:
     with Recorded(bundle) as first, Recorded(bundle) as second:
         first.log = second.log = []
         runs = [Run(first, "offline", 1, IMAGES), Run(second, "offline", 2, IMAGES)]
-        take_turns(runs, 0.02, None)
+        take_turns(runs, 0.02)
         slices = [batch for i, (_, batch) in enumerate(first.log) if i == 0 or first.log[i - 1][1] != batch]
     assert slices == [1] + [2, 1] * 10  # 1 2, 2 1, 1 2, ...: neighbours of one kind melt together
     # what comes right after another engine is dropped
@@ -88,7 +88,7 @@ def test_warm_up_and_what_follows_another_engine_count_nowhere(bundle: Bundle) -
         runs = [Run(engine, "stream", 1, IMAGES), Run(other, "stream", 1, IMAGES)]
         for run in runs:
             run.warm_up(3)
-        take_turns(runs, 0.02, None)
+        take_turns(runs, 0.02)
         assert engine.calls > 3 + len(runs[0].calls_ms)
     assert len(runs[0].stages_ms) == len(runs[0].calls_ms)
 
