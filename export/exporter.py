@@ -137,7 +137,7 @@ def _for_camera_frames(
         if name != "fp32":  # other golden frames, another difference: measured again, with the same room
             rounded = GraphPredictor(onnx.load_from_string(resized[record.graph])).predict(images)
             worst = compare(rounded, found, threshold).worst
-            records = {**records, name: dataclasses.replace(record, tolerance=max(record.tolerance, 2 * worst))}
+            records = {**records, name: dataclasses.replace(record, tolerance=max(2 * worst, record.tolerance))}
     apart = dataclasses.asdict(compare(found, on_cpu, threshold))
     proven = dataclasses.replace(fp32, parity={**fp32.parity, "frame_resize": apart})
     return {**records, "fp32": proven}, {**resized, **golden_files(images, found)}

@@ -36,7 +36,7 @@ class Comparison:
     @property
     def worst(self) -> float:
         """The largest difference of any score or pixel."""
-        return max(self.score_max, self.map_max)
+        return float(np.maximum(self.score_max, self.map_max))
 
 
 class Flips(NamedTuple):
@@ -47,7 +47,10 @@ class Flips(NamedTuple):
 
 
 class Differences:
-    """Adds up how far predictions are from their reference, batch by batch; asked for once at least one was added."""
+    """Adds up how far predictions are from their reference, batch by batch; asked for once at least one was added.
+
+    A number that is not finite makes every figure NaN or infinite: it is never lost in a maximum.
+    """
 
     def __init__(self) -> None:
         self.n_frames = 0
@@ -58,11 +61,11 @@ class Differences:
     def add(self, found: Prediction, expected: Prediction) -> None:
         """Take in a batch."""
         self.n_frames += len(expected.score)
-        self._low = min(self._low, float(expected.map.min()))
-        self._high = max(self._high, float(expected.map.max()))
+        self._low = float(np.minimum(self._low, expected.map.min()))
+        self._high = float(np.maximum(self._high, expected.map.max()))
         for name, a, b in (("score", found.score, expected.score), ("map", found.map, expected.map)):
             difference = np.abs(a.astype(np.float64) - b)
-            self._max[name] = max(self._max[name], float(difference.max()))
+            self._max[name] = float(np.maximum(self._max[name], difference.max()))
             self._sum[name] += float(difference.reshape(len(difference), -1).mean(axis=1).sum())
 
     @property

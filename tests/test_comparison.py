@@ -39,6 +39,19 @@ def test_the_scale_is_never_zero(values: tuple[float, float], scale: float) -> N
     assert map_scale(Prediction(np.zeros(1, np.float32), maps)) == scale
 
 
+@pytest.mark.parametrize("place", ["score", "map"])
+@pytest.mark.parametrize("side", ["found", "expected"])
+def test_what_is_not_a_number_is_never_lost(side: str, place: str) -> None:
+    sides = {"found": prediction(0.0, 9.0), "expected": prediction(0.0, 8.0)}
+    getattr(sides[side], place)[1] = np.nan
+    apart = Differences()
+    apart.add(prediction(0.0, 9.0), prediction(0.0, 8.0))
+    apart.add(**sides)
+    apart.add(prediction(0.0, 9.0), prediction(0.0, 8.0))
+    assert not compare(**sides, threshold=4.0).worst <= 1e9
+    assert not max(getattr(apart, f"{place}_max"), getattr(apart, f"{place}_mean")) <= 1e9
+
+
 def test_a_flip_beside_the_threshold_is_borderline() -> None:
     found, expected = np.array([1.0, 3.0, 9.0]), np.array([2.1, 1.0, 8.0])
     flips = verdict_flips(found, expected, thresholds=(2.0, 2.0), room=0.2)

@@ -97,7 +97,7 @@ class PrecisionExport:
             half = form.build(set(order[:count]))
             difference = self._agreement.difference(half.graph)
             self.on_message(f"{precision}: {count} layers in float, maps differ by {difference:.2%} of their range")
-            if difference > bound:
+            if not difference <= bound:
                 continue
             predictor = GraphPredictor(half.graph)
             candidate = _Candidate(half.graph, predictor, self._scores(predictor))
