@@ -70,8 +70,10 @@ def run(model: SimpleNet, images: Images, config: TrainConfig, variant: Variant)
     """Train the model and measure it."""
     calibration = images.is_calibration(config)
     started = time.perf_counter()
-    course, _ = trained(model, images.train[~calibration], config, variant)
-    row = {"training_s": time.perf_counter() - started, **course.last, **figures(model, images, config)}
+    state, _ = trained(model, images.train[~calibration], config, variant)
+    assert state.last_epoch is not None
+    row = {"training_s": time.perf_counter() - started, **dataclasses.asdict(state.last_epoch)}
+    row |= figures(model, images, config)
     return row | pixel_figures(model, images, grids(model, images.test))
 
 

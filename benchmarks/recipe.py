@@ -244,8 +244,9 @@ def measured(
     rows = images.train[~calibration]
     if variant.augmented:
         rows = np.concatenate([rows, images.changed[AUGMENTED][~calibration]])
-    course, noise = trained(model, rows, config, variant)
-    row: dict[str, Any] = {"training_s": time.perf_counter() - started, **course.last}
+    state, noise = trained(model, rows, config, variant)
+    assert state.last_epoch is not None
+    row: dict[str, Any] = {"training_s": time.perf_counter() - started, **dataclasses.asdict(state.last_epoch)}
     if isinstance(noise, MarginFeedback):
         row["final_noise_std"] = noise.scale * config.noise_std
     good, test = grids(model, images.train[calibration]), grids(model, images.test)
@@ -267,7 +268,7 @@ def trained(
     after: AfterMetaEpoch | None = None,
     kept: Path | None = None,
 ) -> tuple[TrainingState, Noise | None]:
-    """Train the model on rows `(images, patches, D)`: the course, and the noise where that isn't the product's.
+    """Train the model on rows `(images, patches, D)`: its state, and the noise where that isn't the product's.
 
     With `kept`, a folder, it goes on from the checkpoint that it left there.
     """
@@ -279,7 +280,7 @@ def trained(
     replaced = mock.patch("simplenet_edge.training.step.add_noise", noise) if noise else nullcontext()
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder, replaced:
         torch.manual_seed(config.seed)
-        course = train_networks(
+        state = train_networks(
             model,
             feature_cache(rows),
             config,
@@ -288,7 +289,7 @@ def trained(
             report=lambda *_: None,
             after_meta_epoch=after,
         )
-    return course, noise
+    return state, noise
 
 
 def feature_cache(images: Rows) -> FeatureCache:

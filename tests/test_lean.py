@@ -10,7 +10,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+import simplenet_edge.benchmark
 import simplenet_edge.engines
+import simplenet_edge.imaging
 import simplenet_edge.runtime
 from tests.bundles import even_frames, predict, tiny_graph, with_spot, write_tiny_bundle
 
@@ -56,10 +58,15 @@ def test_inspects_with_everything_heavy_missing(tmp_path: Path) -> None:
 def modules_of(package: object) -> list[str]:
     folder = Path(next(iter(package.__path__)))  # type: ignore[attr-defined]
     name = package.__name__  # type: ignore[attr-defined]
-    return sorted(f"{name}.{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__")
+    files = (file.relative_to(folder).with_suffix("") for file in folder.rglob("*.py") if file.stem != "__init__")
+    return sorted(".".join((name, *file.parts)) for file in files)
 
 
-@pytest.mark.parametrize("package", [simplenet_edge.engines, simplenet_edge.runtime], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "package",
+    [simplenet_edge.engines, simplenet_edge.runtime, simplenet_edge.benchmark, simplenet_edge.imaging],
+    ids=lambda p: p.__name__,
+)
 def test_importing_the_runtime_loads_no_library_of_a_backend(package: object) -> None:
     modules = modules_of(package)
     assert len(modules) > 2

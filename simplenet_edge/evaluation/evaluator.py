@@ -24,18 +24,11 @@ from simplenet_edge.evaluation.metrics import (
     pixel_auroc,
     pixel_scores,
 )
-from simplenet_edge.evaluation.results import (
-    ClassMetrics,
-    ConfusionCounts,
-    Evaluation,
-    ImageResult,
-    Metrics,
-    write_evaluation,
-)
+from simplenet_edge.evaluation.results import ClassMetrics, ConfusionCounts, Evaluation, ImageResult, Metrics
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import InputSpec, OperatingPoint, Prediction, Predictor
 
-__all__ = ["ClassMetrics", "ConfusionCounts", "Evaluation", "ImageResult", "Metrics", "evaluate", "write_evaluation"]
+__all__ = ["evaluate"]
 
 
 def evaluate(

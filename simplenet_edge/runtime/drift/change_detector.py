@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from simplenet_edge.threshold import rate_bound
+
 __all__ = ["Band", "ChangeDetector", "exceedance_bound"]
 
 _UNSURE = 0.001  # how often the bound on one band's rate may fail, over the draw of the values that it came from
@@ -32,21 +34,7 @@ def exceedance_bound(n_outside: int, n: int) -> float:
     The limit is the order statistic of n values that leaves `n_outside` of them at it or beyond it (both ends of a
     band counted together): the rate follows Beta(n_outside, n + 1 - n_outside) at worst.
     """
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        rate = (low + high) / 2
-        fewer = math.fsum(
-            math.exp(
-                math.lgamma(n + 1)
-                - math.lgamma(i + 1)
-                - math.lgamma(n - i + 1)
-                + i * math.log(rate)
-                + (n - i) * math.log1p(-rate)
-            )
-            for i in range(n_outside)
-        )
-        low, high = (rate, high) if fewer > _UNSURE else (low, rate)
-    return high
+    return rate_bound(n, n_outside - 1, 1 - _UNSURE)
 
 
 @dataclass(frozen=True)
