@@ -101,9 +101,9 @@ class Results(Sink):
 
     def write(self, result: FrameResult) -> None:
         """Note one result; one without an inspection is a bug here."""
-        assert result.inspection is not None, result.reason
+        assert result.detection is not None, result.reason
         assert result.latency_ms is not None
-        self.infer_ms.append(result.inspection.times.infer_ms)
+        self.infer_ms.append(result.detection.times.infer_ms)
         self.latency_ms.append(result.latency_ms)
 
 
@@ -126,7 +126,7 @@ def loaded(engine: Engine, cameras: int, fps: float, seconds: float, max_batch: 
     count = max(2, round(seconds * fps))
     uris = [f"test://?fps={fps}&size={camera}&seed={i}&frames={count}#name=camera{i}" for i in range(cameras)]
     results = Results()
-    config = LineConfig(max_batch=max_batch, watch=None)
+    config = LineConfig(max_batch=max_batch, drift=None)
     summary = Line([open_source(uri) for uri in uris], Detector(engine), [results], config).run()
     assert summary.invalid == summary.lost == 0, summary
     return {

@@ -126,7 +126,7 @@ def line_fps(detector: Detector, source: Source) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         sinks: list[Sink] = [JsonlSink(Path(folder) / "line.jsonl"), Clock(set())]
-        run(source, detector, sinks, LineConfig(watch=DriftConfig()))
+        run(source, detector, sinks, LineConfig(drift=DriftConfig()))
     return (len(times) - 1) / (times[-1] - times[0])
 
 
@@ -137,7 +137,7 @@ def memory_of(bundle: Bundle, options: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, open_engine(bundle, "fake") as engine:
         lines = JsonlSink(Path(folder) / "line.jsonl", rotate_bytes=8 * 2**20, keep=2)
-        run(Repeated(options.camera, options.frames), Detector(engine), [lines, sink], LineConfig(watch=DriftConfig()))
+        run(Repeated(options.camera, options.frames), Detector(engine), [lines, sink], LineConfig(drift=DriftConfig()))
     first, last = sink.bytes[min(marks)], sink.bytes[max(marks)]
     return {
         "frames": options.frames,

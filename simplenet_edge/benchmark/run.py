@@ -153,14 +153,16 @@ def _open_all(
 def camera_images(source: Source, at_most: int = 16) -> list[Frames]:
     """The first images of a source, decoded, for `stream`; raises DataError where it has none, and SourceError."""
     images: list[Frames] = []
+    error: str | None = None
     with source:
-        for record in source:
-            if record.image is not None:
-                images.append(source.view.crop(record.image))
+        for record in source.frames():
+            if record.image is not None and record.error is None:
+                images.append(record.image)
+            error = error or record.error
             if len(images) == at_most:
                 break
     if not images:
-        raise DataError(f"{source.name}: no image to start from; check the source")
+        raise DataError(f"{source.name}: no image to start from ({error or 'it is empty'}); check the source")
     return images
 
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.regions import Region, total_area
 from simplenet_edge.spec import Frames
 
-__all__ = ["Cause", "FrameRecord", "FrameResult", "VerdictName", "View"]
+__all__ = ["Cause", "FrameRecord", "FrameResult", "VerdictName"]
 
 VerdictName = Literal["OK", "NG", "INVALID"]
 
@@ -25,42 +24,13 @@ Cause = Literal["source", "engine", "deadline", "watch"]
 watch (`simplenet_edge.runtime.drift.drift_monitor`) says that frames like this one can't be trusted."""
 
 
-@dataclass(frozen=True)
-class View:
-    """What of a source is inspected: the rectangle `xywh` of its image in pixels, and one frame of `every`.
-
-    Both are the user's, from the end of a source's address: `#xywh=160,120,320,240&every=2` (W3C Media Fragments).
-    """
-
-    xywh: tuple[int, int, int, int] | None = None
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        if self.xywh is not None and (min(self.xywh) < 0 or min(self.xywh[2:]) < 1):
-            raise ConfigError(f"xywh must be x,y,width,height in pixels with a size of at least 1x1, not {self.xywh}")
-        if self.every < 1:
-            raise ConfigError(f"every must be at least 1, not {self.every}")
-
-    def crop(self, image: Frames) -> Frames:
-        """The rectangle of an image uint8 `(H, W, 3)`. Raises DataError where the image ends before it."""
-        if self.xywh is None:
-            return image
-        x, y, width, height = self.xywh
-        if x + width > image.shape[1] or y + height > image.shape[0]:
-            raise DataError(
-                f"xywh={x},{y},{width},{height} needs an image of at least {x + width}x{y + height} pixels, found "
-                f"{image.shape[1]}x{image.shape[0]}; change the rectangle or the camera's size"
-            )
-        return image[y : y + height, x : x + width]
-
-
 @dataclass(frozen=True, eq=False)
 class FrameRecord:
-    """One frame: an image, or an `error` that says why there is none. `frame_id` counts from 0 within the source.
+    """One frame: an image, or an `error` that says why it can't be inspected. `frame_id` counts from 0 in its source.
 
     A gap in the ids of a live camera is frames that came while the line was busy; `dropped` counts them since the
-    start. `camera` and `view` are the source's; the stream fills them in. `reply` is told the result, by whoever waits
-    for the verdict on just this frame; it must not block.
+    start. `Source.frames` fills in `camera`, and `offset_xy`: where the image lies in the camera's. `reply` is called
+    with the result, for whoever waits for the verdict on just this frame; it must not block.
     """
 
     frame_id: int
@@ -69,7 +39,7 @@ class FrameRecord:
     image: Frames | None
     error: str | None = None
     camera: str = ""
-    view: View = View()
+    offset_xy: tuple[int, int] = (0, 0)
     monotonic_s: float = field(default_factory=time.monotonic)
     dropped: int = 0
     reply: Callable[[FrameResult], None] | None = None
@@ -79,7 +49,7 @@ class FrameRecord:
 class FrameResult:
     """What became of one frame. `reason` and `cause` say why it is INVALID; None where OK or NG stands.
 
-    `inspection` is None where the frame was never scored; a frame that is INVALID for its deadline or for the watch
+    `detection` is None where the frame was never scored; a frame that is INVALID for its deadline or for the watch
     keeps its score as evidence. `regions` are in pixels of the camera image; None where the bundle has no pixel
     threshold. `latency_ms` is from the frame's arrival to its verdict.
     """
@@ -87,7 +57,7 @@ class FrameResult:
     record: FrameRecord
     bundle_id: str
     threshold: float
-    inspection: Detection | None
+    detection: Detection | None
     reason: str | None = None
     cause: Cause | None = None
     regions: tuple[Region, ...] | None = None
@@ -95,17 +65,17 @@ class FrameResult:
 
     def __post_init__(self) -> None:
         assert (self.reason is None) == (self.cause is None)
-        assert self.inspection is not None or self.reason is not None
+        assert self.detection is not None or self.reason is not None
 
     @property
     def verdict(self) -> VerdictName:
         """INVALID whenever there is a reason: never to be taken for OK."""
-        return "INVALID" if self.reason is not None or self.inspection is None else self.inspection.verdict
+        return "INVALID" if self.reason is not None or self.detection is None else self.detection.verdict
 
     def to_dict(self) -> dict[str, Any]:
         """One JSON line: the same keys on every line, null where there is no value. Times are milliseconds."""
-        inspection, regions = self.inspection, self.regions
-        times = inspection.times if inspection else None
+        detection, regions = self.detection, self.regions
+        times = detection.times if detection else None
         return {
             "camera": self.record.camera,
             "frame_id": self.record.frame_id,
@@ -113,7 +83,7 @@ class FrameResult:
             "wall_time": self.record.wall_time.isoformat(timespec="milliseconds"),
             "monotonic_s": round(self.record.monotonic_s, 6),
             "verdict": self.verdict,
-            "score": inspection.score if inspection else None,
+            "score": detection.score if detection else None,
             "threshold": self.threshold,
             "cause": self.cause,
             "reason": self.reason,

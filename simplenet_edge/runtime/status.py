@@ -1,33 +1,31 @@
-"""What the line is doing, as numbers: counted by the stream, read by the metrics, the monitor and the health check."""
+"""What the line is doing, kept up to date by its threads; a `LineSnapshot` of it is what everybody else reads."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 
 from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.snapshot import (
+    Alarm,
+    CameraSnapshot,
+    Latency,
+    LineSnapshot,
+    LineState,
+    ModelSnapshot,
+    ShadowSnapshot,
+    SinkSnapshot,
+)
 
-__all__ = ["STALE_S", "Alarm", "CameraCounts", "LineStatus", "problems"]
+__all__ = ["CameraCounts", "LineStatus"]
 
 _RECENT = 512  # results that latencies and the frame rate come from
-STALE_S = 10.0
-"""Without a sign of life for so long a live camera, or the line itself, is not healthy."""
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """Something a person must look at: `kind` for machines, `text` for people; `camera` is empty for the whole line."""
-
-    kind: str
-    text: str
-    camera: str = ""
-    since: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
 class CameraCounts:
@@ -55,54 +53,43 @@ class CameraCounts:
         if result.latency_ms is not None:
             self._latencies_ms.append(result.latency_ms)
 
-    def snapshot(self) -> dict[str, Any]:
-        """Plain JSON values; `fps` and `latency_ms` are of the last 512 results."""
-        latency: dict[str, float] | None = None
+    def snapshot(self) -> CameraSnapshot:
+        """The counts so far."""
+        latency: Latency | None = None
         if self._latencies_ms:
             p50, p90, p99 = np.percentile(self._latencies_ms, (50, 90, 99)).tolist()
-            latency = {"p50": p50, "p90": p90, "p99": p99, "max": max(self._latencies_ms)}
+            latency = Latency(p50, p90, p99, max(self._latencies_ms))
         span = self._done_s[-1] - self._done_s[0] if len(self._done_s) > 1 else 0.0
-        return {
-            "live": self.live,
-            "connected": self.connected,
-            "reconnects": self.reconnects,
-            "frames": sum(self.verdicts.values()),
-            "ok": self.verdicts["OK"],
-            "ng": self.verdicts["NG"],
-            "invalid": self.verdicts["INVALID"],
-            "invalid_by_cause": dict(self.causes),
-            "dropped": self.dropped,
-            "fps": (len(self._done_s) - 1) / span if span > 0 else None,
-            "latency_ms": latency,
-            "last_result_age_s": None if self.last_s is None else time.monotonic() - self.last_s,
-        }
+        return CameraSnapshot(
+            live=self.live,
+            connected=self.connected,
+            reconnects=self.reconnects,
+            frames=sum(self.verdicts.values()),
+            ok=self.verdicts["OK"],
+            ng=self.verdicts["NG"],
+            invalid=self.verdicts["INVALID"],
+            invalid_by_cause=dict(self.causes),
+            dropped=self.dropped,
+            fps=(len(self._done_s) - 1) / span if span > 0 else None,
+            latency_ms=latency,
+            last_result_age_s=None if self.last_s is None else time.monotonic() - self.last_s,
+        )
 
 
 class LineStatus:
-    """The state of a running line. Every method may be called from any thread.
-
-    `model` and `sinks` are plain JSON values that the stream keeps up to date; `snapshot` is all of it:
-
-        state            starting, running, stopping or stopped
-        started          UTC, ISO 8601;  uptime_s  seconds since then
-        model            bundle_id, name, engine, provider, precision, threshold, swaps, swap_error
-        watch            camera -> DriftMonitor.snapshot(), about once a second; empty without a watch
-        shadow           null, or bundle_id, compared, disagreed, {ok_to_ng, ng_to_ok}, skipped, error
-        cameras          name -> CameraCounts.snapshot()
-        sinks            name -> written, lost, waiting, error
-        alarms           a list of kind, text, camera, since
-        pulse_age_s      seconds since the thread that runs the engine was last between two frames
-        problems         why it doesn't inspect, a sentence each: not running, no pulse, a camera away or silent
-        healthy          whether it inspects: there are none
-    """
+    """The state of a running line. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = datetime.now(timezone.utc)
         self._started_s = self._pulse_s = time.monotonic()
+        self._state: LineState = "starting"
+        self._model: ModelSnapshot | None = None
+        self._shadow: ShadowSnapshot | None = None
+        self._drift: dict[str, dict[str, Any]] = {}
+        self._sinks: dict[str, SinkSnapshot] = {}
         self._cameras: dict[str, CameraCounts] = {}
         self._alarms: dict[tuple[str, str], Alarm] = {}
-        self._parts: dict[str, Any] = {"state": "starting", "model": {}, "shadow": None, "watch": {}, "sinks": {}}
 
     def add_camera(self, name: str, live: bool) -> None:
         """Start counting for a camera; `live` where silence is a fault."""
@@ -120,20 +107,27 @@ class LineStatus:
             camera = self._cameras[name]
             camera.connected, camera.reconnects = connected, reconnects
 
-    def put(self, part: str, value: Any) -> None:
-        """Replace `state`, `model`, `shadow`, `watch` or `sinks`."""
-        assert part in self._parts, part
+    def pulse(self, state: LineState) -> None:
+        """Say what the thread that runs the engine is doing, between two frames."""
         with self._lock:
-            self._parts[part] = value
-            if part == "state":
-                self._pulse_s = time.monotonic()
+            self._state, self._pulse_s = state, time.monotonic()
 
-    def raise_alarm(self, alarm: Alarm) -> bool:
+    def put_parts(self, model: ModelSnapshot, shadow: ShadowSnapshot | None, sinks: Mapping[str, SinkSnapshot]) -> None:
+        """Replace what is known of the model, of its shadow and of the sinks."""
+        with self._lock:
+            self._model, self._shadow, self._sinks = model, shadow, dict(sinks)
+
+    def put_drift(self, drift: Mapping[str, dict[str, Any]]) -> None:
+        """Replace what the drift monitors of the cameras say."""
+        with self._lock:
+            self._drift = dict(drift)
+
+    def raise_alarm(self, kind: str, text: str, camera: str = "") -> bool:
         """Keep an alarm until it is cleared; False where it stood already, whose time and text then stay."""
         with self._lock:
-            if (alarm.camera, alarm.kind) in self._alarms:
+            if (camera, kind) in self._alarms:
                 return False
-            self._alarms[alarm.camera, alarm.kind] = alarm
+            self._alarms[camera, kind] = Alarm(kind, text, camera, datetime.now(timezone.utc))
             return True
 
     def clear_alarm(self, kind: str, camera: str = "") -> bool:
@@ -141,39 +135,19 @@ class LineStatus:
         with self._lock:
             return self._alarms.pop((camera, kind), None) is not None
 
-    def snapshot(self) -> dict[str, Any]:
-        """All of it as plain JSON values, a copy."""
+    def snapshot(self) -> LineSnapshot:
+        """All of it as it is now."""
         with self._lock:
-            cameras = {name: camera.snapshot() for name, camera in self._cameras.items()}
-            alarms = [
-                {"kind": a.kind, "text": a.text, "camera": a.camera, "since": a.since.isoformat(timespec="seconds")}
-                for a in self._alarms.values()
-            ]
-            parts = dict(self._parts)
-            pulse_age_s = time.monotonic() - self._pulse_s
-        found = {
-            "started": self._started.isoformat(timespec="seconds"),
-            "uptime_s": time.monotonic() - self._started_s,
-            "pulse_age_s": pulse_age_s,
-            **parts,
-            "cameras": cameras,
-            "alarms": alarms,
-        }
-        reasons = problems(found)
-        return {**found, "problems": reasons, "healthy": not reasons}
-
-
-def problems(snapshot: dict[str, Any]) -> list[str]:
-    """Why a line with that state, pulse and cameras doesn't inspect, one sentence each; empty where it does."""
-    found = []
-    if snapshot["state"] != "running":
-        found.append(f"the line is {snapshot['state']}")
-    elif snapshot["pulse_age_s"] >= STALE_S:
-        found.append(f"the engine has not come back from a frame for {snapshot['pulse_age_s']:.0f} s")
-    for name, camera in snapshot["cameras"].items():
-        label, age_s = f"camera {name}" if name else "the camera", camera["last_result_age_s"]
-        if not camera["connected"]:
-            found.append(f"{label} is away")
-        elif camera["live"] and age_s is not None and age_s >= STALE_S:
-            found.append(f"{label} has given no result for {age_s:.0f} s")
-    return found
+            now_s = time.monotonic()
+            return LineSnapshot(
+                started=self._started,
+                uptime_s=now_s - self._started_s,
+                pulse_age_s=now_s - self._pulse_s,
+                state=self._state,
+                model=self._model,
+                shadow=self._shadow,
+                watch=self._drift,
+                sinks=self._sinks,
+                cameras={name: camera.snapshot() for name, camera in self._cameras.items()},
+                alarms=tuple(self._alarms.values()),
+            )

@@ -75,8 +75,8 @@ def run_station(
     new bundle at the same path. Raises ConfigError, BundleError, EngineError, ParityError, SourceError or SinkError.
     """
     sources = [open_source(address) for address in addresses]
-    watch = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
-    config = LineConfig(options.deadline_ms, watch=watch)
+    drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
+    config = LineConfig(options.deadline_ms, drift=drift)
     choice = choose_engine(options.engine, options.precision)
     on_message(f"engine {choice.name}: {choice.reason}")
     loader = ModelLoader(bundle, choice.name, options.precision, options.threads, options.check)

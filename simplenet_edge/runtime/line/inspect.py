@@ -1,4 +1,4 @@
-"""The two steps between a source and the judge: prepare a frame in its camera's thread, run the engine on a batch."""
+"""The two steps before the result stage: prepare a frame in its camera's thread, run the engine on a batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simplenet_edge.errors import DataError, EngineError, EngineInputError
+from simplenet_edge.errors import EngineError, EngineInputError
 from simplenet_edge.runtime.detector import Detection, Detector
 from simplenet_edge.runtime.records import Cause, FrameRecord
 from simplenet_edge.spec import Frames
@@ -17,11 +17,10 @@ __all__ = ["Inspected", "Prepared", "inspect", "prepare"]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A frame as `detector` takes it, made from `image` uint8 `(H0, W0, 3)` BGR; or the reason why there is none."""
+    """A frame as `detector` takes it, made from the record's image; or the reason why there is none."""
 
     record: FrameRecord
     detector: Detector
-    image: Frames | None = None
     frame: Frames | None = None
     preprocess_ms: float = 0.0
     reason: str | None = None
@@ -29,25 +28,24 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """A prepared frame and its verdict; or the reason why there is none."""
+    """A prepared frame and what was detected; or the reason why it was not scored."""
 
     prepared: Prepared
-    verdict: Detection | None = None
+    detection: Detection | None = None
     reason: str | None = None
     cause: Cause | None = None
 
 
 def prepare(record: FrameRecord, detector: Detector) -> Prepared:
-    """Cut the view out of a record's image and make of it what the detector's engine takes."""
-    if record.image is None:
+    """Make of a record's image what the detector's engine takes."""
+    if record.image is None or record.error is not None:
         return Prepared(record, detector, reason=record.error or "the source gave no image and no reason")
     started = time.perf_counter()
     try:
-        image = record.view.crop(record.image)
-        frame = detector.prepare(image)
-    except (DataError, EngineInputError) as error:
+        frame = detector.prepare(record.image)
+    except EngineInputError as error:
         return Prepared(record, detector, reason=str(error))
-    return Prepared(record, detector, image, frame, (time.perf_counter() - started) * 1000)
+    return Prepared(record, detector, frame, (time.perf_counter() - started) * 1000)
 
 
 def inspect(batch: Sequence[Prepared], detector: Detector) -> list[Inspected]:
@@ -61,7 +59,7 @@ def inspect(batch: Sequence[Prepared], detector: Detector) -> list[Inspected]:
     if not frames:
         return [Inspected(p, None, p.reason, "source") for p in batch]
     try:
-        verdicts = iter(detector.infer(frames))
+        detections = iter(detector.infer(frames))
     except EngineError as error:
         if len(frames) > 1:
             return [outcome for p in batch for outcome in inspect([p], detector)]
@@ -70,10 +68,11 @@ def inspect(batch: Sequence[Prepared], detector: Detector) -> list[Inspected]:
             for p in batch
         ]
     return [
-        Inspected(p, None, p.reason, "source") if p.frame is None else Inspected(p, _timed(next(verdicts), p))
+        Inspected(p, None, p.reason, "source") if p.frame is None else Inspected(p, _timed(next(detections), p))
         for p in batch
     ]
 
 
-def _timed(verdict: Detection, prepared: Prepared) -> Detection:
-    return dataclasses.replace(verdict, times=dataclasses.replace(verdict.times, preprocess_ms=prepared.preprocess_ms))
+def _timed(detection: Detection, prepared: Prepared) -> Detection:
+    times = dataclasses.replace(detection.times, preprocess_ms=prepared.preprocess_ms)
+    return dataclasses.replace(detection, times=times)

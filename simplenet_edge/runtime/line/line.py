@@ -2,7 +2,7 @@
 
     source threads     grab, crop, preprocess                     one for each camera
     the caller's       the engine, on at most one frame of each camera at a time
-    the judge          regions, watch, deadline, counting, and the hand-over to the sinks
+    the result stage   regions, drift, deadline, counting, and handing over to the sinks
     sink threads       one for each sink
 
 Every queue between them is bounded, and a frame that was taken is never dropped in one of them. A frame that can't be
@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simplenet_edge.errors import ConfigError, EngineError
@@ -32,19 +32,18 @@ from simplenet_edge.runtime.line.result_stage import ResultStage
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks.base import Sink
-from simplenet_edge.runtime.sinks.worker import SinkWorker
+from simplenet_edge.runtime.sinks.worker import SinkWorker, WorkerTimings
+from simplenet_edge.runtime.snapshot import LineState
 from simplenet_edge.runtime.sources.base import Source
-from simplenet_edge.runtime.status import Alarm, LineStatus
-from simplenet_edge.spec import Frames
+from simplenet_edge.runtime.status import LineStatus
 
-__all__ = ["Line", "LineConfig", "Summary", "run"]
+__all__ = ["Line", "LineConfig", "LineTimings", "Summary", "run"]
 
 _log = logging.getLogger(__name__)
 
 _QUEUE_DEPTH = 2
 _POLL_S = 0.2  # how soon a signal, a swap or an error in another thread is seen while no frame comes
 _STATUS_S = 0.5
-_END_S = 5.0  # a camera's thread that doesn't come back by then is left behind
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,13 @@ class LineConfig:
 
     A verdict later than `deadline_ms` after its frame's arrival is INVALID. After `max_failures` engine errors in a
     row the run ends with EngineError, for a service manager to start it afresh. `max_batch` limits the frames a call
-    of the engine. `watch` None looks neither at the images nor at the drift of the scores.
+    of the engine. `drift` None looks neither at the images nor at the scores.
     """
 
     deadline_ms: float | None = None
     max_failures: int = 10
     max_batch: int = 4
-    watch: DriftConfig | None = None
+    drift: DriftConfig | None = None
 
     def __post_init__(self) -> None:
         if self.max_failures < 1:
@@ -68,6 +67,15 @@ class LineConfig:
             raise ConfigError(f"max_batch must be at least 1, not {self.max_batch}")
         if self.deadline_ms is not None and not self.deadline_ms > 0:
             raise ConfigError(f"deadline_ms must be positive, not {self.deadline_ms}")
+
+
+@dataclass(frozen=True)
+class LineTimings:
+    """How patient a line is at its end, in seconds; `worker` is how its sinks' threads are."""
+
+    grace_s: float = 5.0  # sinks that hold up the end for longer are closed
+    camera_s: float = 5.0  # a camera's thread that doesn't come back by then is left behind
+    worker: WorkerTimings = field(default_factory=WorkerTimings)
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ class Line:
         status: LineStatus | None = None,
         shadow: Shadow | None = None,
         reload: Callable[[], Detector] | None = None,
+        timings: LineTimings | None = None,
     ) -> None:
         names = [source.name for source in sources]
         if not names or len(set(names)) < len(names):
@@ -118,15 +127,23 @@ class Line:
         if len(set(called)) < len(called):
             raise ConfigError(f"expected sinks of different names, found {', '.join(called)}; leave one out")
         self.config = config or LineConfig()
+        self._timings = timings or LineTimings()
         self.status = status or LineStatus()
         self._sources = sources
         self._stop = threading.Event()
         self._model = ModelSlot(detector, shadow, reload)
         live = any(source.live or source.on_demand for source in sources)  # somebody waits: no sink may hold it up
-        self._workers = [SinkWorker(sink, wait=not live) for sink in sinks]
+        self._workers = [SinkWorker(sink, wait=not live, timings=self._timings.worker) for sink in sinks]
         paced = {source.name for source in sources if source.live and not source.on_demand}
-        self._judge = ResultStage(
-            self._workers, self.status, self.config.deadline_ms, self.config.watch, paced, self._stop, self._show_shadow
+        self._results = ResultStage(
+            self._workers,
+            self.status,
+            deadline_ms=self.config.deadline_ms,
+            drift=self.config.drift,
+            paced=paced,
+            stop=self._stop,
+            on_result=self._show_shadow,
+            grace_s=self._timings.grace_s,
         )
         self._queue: FairQueue[Prepared] = FairQueue(names, _QUEUE_DEPTH)
         self._source_error: BaseException | None = None
@@ -162,9 +179,9 @@ class Line:
                 for worker in self._workers:
                     stack.enter_context(worker)
                 stack.callback(self._let_sinks_end)
-                judge = stack.enter_context(self._judge)
+                results = stack.enter_context(self._results)
                 try:
-                    self._inspect_all(judge)
+                    self._inspect_all(results)
                 finally:
                     self._report("stopping")
                     notify_systemd("STOPPING=1")
@@ -176,7 +193,7 @@ class Line:
             raise self._source_error
         return self._summary(time.monotonic() - started, interrupted or self._stop.is_set())
 
-    def _inspect_all(self, judge: ResultStage) -> None:
+    def _inspect_all(self, results: ResultStage) -> None:
         threads = [threading.Thread(target=self._capture, args=(s,), name=s.name, daemon=True) for s in self._sources]
         failures = 0
         last: str | None = None
@@ -188,33 +205,30 @@ class Line:
             while (batch := self._queue.take(self.config.max_batch, _POLL_S)) is not None:
                 if self._stop.is_set():
                     self._queue.close()
-                judge.check()
+                results.check()
                 self._model.exchange()
                 for outcome in inspect(batch, self._model.detector):
-                    judge.put(outcome)
-                    if outcome.verdict is not None:
+                    results.put(outcome)
+                    if outcome.detection is not None:
                         failures = 0
                     elif outcome.cause == "engine":
                         failures, last = failures + 1, outcome.reason
                 if failures >= self.config.max_failures:
                     raise EngineError(f"the run ends: {failures} frames in a row failed; the last: {last}")
                 self._report("running", at_most_every_s=_STATUS_S)
-            judge.finish()
+            results.finish()
         finally:
             self._queue.close()
             for source in self._sources:
                 source.stop()
             for thread in threads:
                 if thread.ident is not None:
-                    thread.join(_END_S)
+                    thread.join(self._timings.camera_s)
 
     def _capture(self, source: Source) -> None:
-        """A source's thread: the frames of it that are asked for, prepared, to the hand-over."""
+        """A source's thread: the frames of it that are asked for, prepared, to the queue."""
         try:
-            for number, record in enumerate(source):
-                if record.image is not None and number % source.view.every:
-                    continue
-                record = dataclasses.replace(record, camera=source.name, view=source.view)
+            for record in source.frames():
                 if not self._queue.put(source.name, prepare(record, self._model.detector)):
                     return
         except BaseException as error:
@@ -228,45 +242,49 @@ class Line:
         for worker in self._workers:
             worker.begin_close()
 
-    def _show_shadow(self, image: Frames, result: FrameResult) -> None:
+    def _show_shadow(self, result: FrameResult) -> None:
         if (shadow := self._model.shadow) is not None:
-            shadow.offer(image, result)
+            shadow.offer(result)
 
     def _swap_on_signal(self) -> None:
         with contextlib.suppress(Exception):  # logged and in the status; the line goes on
             self.swap()
 
-    def _report(self, state: str, at_most_every_s: float = 0.0) -> None:
+    def _report(self, state: LineState, at_most_every_s: float = 0.0) -> None:
         """Bring the status up to date, and tell the service manager that the line is alive."""
         now = time.monotonic()
         if now - self._reported_s < at_most_every_s:
             return
         self._reported_s = now
         status, shadow = self.status, self._model.shadow
-        status.put("state", state)
-        status.put("model", self._model.snapshot())
-        status.put("shadow", None if shadow is None else shadow.snapshot())
         sinks = {worker.name: worker.snapshot() for worker in self._workers}
-        status.put("sinks", sinks)
+        status.pulse(state)
+        status.put_parts(self._model.snapshot(), None if shadow is None else shadow.snapshot(), sinks)
         for name, sink in sinks.items():
-            self._alarm(sink["error"] is not None, Alarm(f"sink {name}", f"{name} takes no results: {sink['error']}"))
+            self._alarm(sink.error is not None, f"sink {name}", f"{name} takes no results: {sink.error}")
         for source in self._sources:
             status.connection(source.name, source.connected, source.reconnects)
-            self._alarm(not source.connected, Alarm("camera", "the camera gives no frames", source.name))
+            self._alarm(not source.connected, "camera", "the camera gives no frames", source.name)
         notify_systemd("WATCHDOG=1")
 
-    def _alarm(self, stands: bool, alarm: Alarm) -> None:
+    def _alarm(self, stands: bool, kind: str, text: str, camera: str = "") -> None:
         if stands:
-            self.status.raise_alarm(alarm)
+            self.status.raise_alarm(kind, text, camera)
         else:
-            self.status.clear_alarm(alarm.kind, alarm.camera)
+            self.status.clear_alarm(kind, camera)
 
     def _summary(self, seconds: float, interrupted: bool) -> Summary:
         found = self.status.snapshot()
-        keys = ("ok", "ng", "invalid", "dropped")
-        ok, ng, invalid, dropped = (sum(camera[key] for camera in found["cameras"].values()) for key in keys)
-        lost = sum(sink["lost"] for sink in found["sinks"].values())
-        return Summary(ok, ng, invalid, dropped, lost, seconds, interrupted)
+        cameras = found.cameras.values()
+        return Summary(
+            ok=sum(camera.ok for camera in cameras),
+            ng=sum(camera.ng for camera in cameras),
+            invalid=sum(camera.invalid for camera in cameras),
+            dropped=sum(camera.dropped for camera in cameras),
+            lost=sum(sink.lost for sink in found.sinks.values()),
+            seconds=seconds,
+            interrupted=interrupted,
+        )
 
 
 def run(source: Source, detector: Detector, sinks: Sequence[Sink] = (), config: LineConfig | None = None) -> Summary:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.fake import FakeEngine
@@ -12,7 +11,7 @@ from simplenet_edge.engines.selection import choose_engine, open_engine
 from simplenet_edge.engines.verify import verify
 from simplenet_edge.runtime.detector import Detector
 
-__all__ = ["ModelLoader", "describe"]
+__all__ = ["ModelLoader"]
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,3 @@ class ModelLoader:
         except BaseException:
             engine.close()
             raise
-
-
-def describe(detector: Detector) -> dict[str, Any]:
-    """What a status says of a model: plain JSON values."""
-    engine = detector.engine
-    return {
-        "bundle_id": detector.bundle_id,
-        "name": detector.bundle.manifest.name,
-        "engine": engine.name,
-        "provider": engine.provider,
-        "precision": engine.precision,
-        "threshold": detector.threshold,
-    }

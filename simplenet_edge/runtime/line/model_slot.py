@@ -6,12 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from simplenet_edge.errors import ConfigError, EngineError
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.line.model_loader import describe
 from simplenet_edge.runtime.line.shadow import Shadow
+from simplenet_edge.runtime.snapshot import ModelSnapshot
 
 __all__ = ["ModelSlot"]
 
@@ -31,7 +30,7 @@ class ModelSlot:
         self.detector = detector
         self.shadow = shadow
         self._first = detector
-        self._described = describe(detector)  # now, while its engine is open
+        self._provider = detector.engine.provider  # now, while it is open
         self._reload = reload
         self._one_at_a_time = threading.Lock()
         self._slot = threading.Lock()  # around the model that waits
@@ -96,7 +95,7 @@ class ModelSlot:
         if (new := self._take()) is None:
             return
         old, self.detector = self.detector, new
-        self._described = describe(new)
+        self._provider = new.engine.provider
         self._swaps += 1
         old.engine.close()
         self._exchanged.set()
@@ -106,9 +105,19 @@ class ModelSlot:
             new, self._next = self._next, None
             return new
 
-    def snapshot(self) -> dict[str, Any]:
-        """The model in use as plain JSON values."""
-        return {**self._described, "swaps": self._swaps, "swap_error": self._error}
+    def snapshot(self) -> ModelSnapshot:
+        """The model in use."""
+        detector, engine = self.detector, self.detector.engine
+        return ModelSnapshot(
+            bundle_id=detector.bundle_id,
+            name=detector.bundle.manifest.name,
+            engine=engine.name,
+            provider=self._provider,
+            precision=engine.precision,
+            threshold=detector.threshold,
+            swaps=self._swaps,
+            swap_error=self._error,
+        )
 
     def _loaded(self) -> Detector:
         if self.shadow is not None:

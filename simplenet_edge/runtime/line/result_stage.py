@@ -11,14 +11,13 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import get_args
 
-from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.detector import Detection, Detector
 from simplenet_edge.runtime.drift.drift_monitor import AlarmKind, DriftConfig, DriftMonitor
 from simplenet_edge.runtime.line.inspect import Inspected
-from simplenet_edge.runtime.records import Cause, FrameResult
+from simplenet_edge.runtime.records import Cause, FrameRecord, FrameResult
 from simplenet_edge.runtime.regions import Region, find_regions
 from simplenet_edge.runtime.sinks.worker import SinkWorker
-from simplenet_edge.runtime.status import Alarm, LineStatus
-from simplenet_edge.spec import Frames
+from simplenet_edge.runtime.status import LineStatus
 
 __all__ = ["ResultStage"]
 
@@ -26,15 +25,14 @@ _log = logging.getLogger(__name__)
 
 _DEPTH = 4
 _POLL_S = 0.2
-_GRACE_S = 5.0
 _REPORT_S = 1.0
 
 
 class ResultStage:
     """Works in a thread of its own, so that the engine doesn't wait for it; a context manager that ends the thread.
 
-    Once `stop` is set, sinks that hold it up for 5 s are closed. `paced` names the cameras whose frame rate is their
-    own. `on_result` is shown each image with its result. What goes wrong in the thread is raised by the next `put`, by
+    Once `stop` is set, sinks that hold it up for `grace_s` are closed. `paced` names the cameras whose frame rate is
+    their own. `on_result` is called with each result. What goes wrong in the thread is raised by the next `put`, by
     `check` and by `finish`.
     """
 
@@ -42,25 +40,28 @@ class ResultStage:
         self,
         workers: Sequence[SinkWorker],
         status: LineStatus,
+        *,
         deadline_ms: float | None = None,
-        watch: DriftConfig | None = None,
+        drift: DriftConfig | None = None,
         paced: Collection[str] = (),
         stop: threading.Event | None = None,
-        on_result: Callable[[Frames, FrameResult], None] | None = None,
+        on_result: Callable[[FrameResult], None] | None = None,
+        grace_s: float = 5.0,
     ) -> None:
         self._workers = workers
         self._status = status
         self._deadline_ms = deadline_ms
-        self._watch_config = watch
+        self._drift = drift
         self._paced = frozenset(paced)
         self._stop = stop or threading.Event()
         self._reported_s = -math.inf
-        self._watches: dict[str, tuple[Detector, DriftMonitor]] = {}
-        self._on_judged = on_result
+        self._monitors: dict[str, tuple[Detector, DriftMonitor]] = {}
+        self._on_result = on_result
+        self._grace_s = grace_s
         self._last_reasons: dict[str, str | None] = {}
         self._queue: queue.Queue[Inspected | None] = queue.Queue(_DEPTH)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="results", daemon=True)
 
     def __enter__(self) -> ResultStage:
         self._thread.start()
@@ -105,7 +106,7 @@ class ResultStage:
 
     def _release(self, since_s: float) -> None:
         """Don't let a sink that hangs keep the line from its end."""
-        if self._stop.is_set() and time.monotonic() - since_s > _GRACE_S:
+        if self._stop.is_set() and time.monotonic() - since_s > self._grace_s:
             for worker in self._workers:
                 worker.begin_close()
 
@@ -117,20 +118,19 @@ class ResultStage:
             self._error = error
 
     def _judge(self, inspected: Inspected) -> None:
-        prepared, verdict = inspected.prepared, inspected.verdict
-        detector, record, image = prepared.detector, prepared.record, prepared.image
+        detector, record, detection = inspected.prepared.detector, inspected.prepared.record, inspected.detection
         reason, cause = inspected.reason, inspected.cause
         regions: tuple[Region, ...] | None = None
-        if verdict is not None and image is not None:
-            regions = _regions(inspected, image)
-            if found := self._watched(inspected):
+        if detection is not None:
+            regions = _regions(record, detection, detector.pixel_threshold)
+            if found := self._drifted(record, detection, detector):
                 reason, cause = found
         latency_ms = (time.monotonic() - record.monotonic_s) * 1000
         if reason is None and self._deadline_ms is not None and latency_ms > self._deadline_ms:
             reason = f"the verdict came after {latency_ms:.0f} ms, allowed are {self._deadline_ms:g} ms"
             cause = "deadline"
         result = FrameResult(
-            record, detector.bundle_id, detector.threshold, verdict, reason, cause, regions, latency_ms
+            record, detector.bundle_id, detector.threshold, detection, reason, cause, regions, latency_ms
         )
         self._status.add(result)
         if reason is not None and reason != self._last_reasons.get(record.camera):  # once, not for each dark frame
@@ -143,45 +143,41 @@ class ResultStage:
                 _log.exception("%s: whoever asked could not be told the verdict", record.name)
         for worker in self._workers:
             worker.submit(result)
-        if self._on_judged is not None and image is not None:
-            self._on_judged(image, result)
+        if self._on_result is not None:
+            self._on_result(result)
 
-    def _watched(self, inspected: Inspected) -> tuple[str, Cause] | None:
+    def _drifted(self, record: FrameRecord, detection: Detection, detector: Detector) -> tuple[str, Cause] | None:
         """Look at the frame, keep the camera's alarms up to date; the reason why the frame is INVALID, if it is."""
-        if self._watch_config is None:
+        if self._drift is None:
             return None
-        prepared, verdict = inspected.prepared, inspected.verdict
-        assert verdict is not None
-        camera, detector = prepared.record.camera, prepared.detector
-        known = self._watches.get(camera)
+        camera = record.camera
+        known = self._monitors.get(camera)
         if known is None or known[0].spec != detector.spec:
-            watch = DriftMonitor(detector.score_statistics, self._watch_config, live=camera in self._paced)
+            monitor = DriftMonitor(detector.score_statistics, self._drift, live=camera in self._paced)
         else:
-            watch = known[1]
+            monitor = known[1]
             if known[0] is not detector:  # another model that takes the same frames
-                watch.judge_by(detector.score_statistics)
-        self._watches[camera] = (detector, watch)
-        alarms = watch.observe(verdict.model_frame, verdict.score, prepared.record.monotonic_s)
+                monitor.judge_by(detector.score_statistics)
+        self._monitors[camera] = (detector, monitor)
+        alarms = monitor.observe(detection.model_frame, detection.score, record.monotonic_s)
         if time.monotonic() - self._reported_s > _REPORT_S:
             self._reported_s = time.monotonic()
-            self._status.put("watch", {name: seen.snapshot() for name, (_, seen) in self._watches.items()})
+            self._status.put_drift({name: seen.snapshot() for name, (_, seen) in self._monitors.items()})
         standing = {alarm.kind for alarm in alarms}
         for kind in get_args(AlarmKind):
             if kind not in standing and self._status.clear_alarm(kind, camera):
                 _log.warning("%s: the alarm %r is over", camera, kind)
         for alarm in alarms:
-            if self._status.raise_alarm(Alarm(alarm.kind, alarm.text, camera)):
+            if self._status.raise_alarm(alarm.kind, alarm.text, camera):
                 _log.error("%s: %s", camera, alarm.text)
-        if self._watch_config.invalidate and (view := next((a for a in alarms if a.kind == "view"), None)):
+        if self._drift.invalidate and (view := next((a for a in alarms if a.kind == "view"), None)):
             return view.text, "watch"
         return None
 
 
-def _regions(inspected: Inspected, image: Frames) -> tuple[Region, ...] | None:
-    prepared, verdict = inspected.prepared, inspected.verdict
-    assert verdict is not None
-    if prepared.detector.pixel_threshold is None:
+def _regions(record: FrameRecord, detection: Detection, pixel_threshold: float | None) -> tuple[Region, ...] | None:
+    if pixel_threshold is None:
         return None
-    height, width = image.shape[:2]
-    offset = (0, 0) if prepared.record.view.xywh is None else prepared.record.view.xywh[:2]
-    return find_regions(verdict.map, prepared.detector.pixel_threshold, verdict.spec, (height, width), offset)
+    assert record.image is not None  # it was scored
+    height, width = record.image.shape[:2]
+    return find_regions(detection.map, pixel_threshold, detection.spec, (height, width), record.offset_xy)

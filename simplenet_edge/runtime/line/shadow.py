@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from types import TracebackType
-from typing import Any
 
 from simplenet_edge.errors import EngineError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.spec import Frames
+from simplenet_edge.runtime.snapshot import ShadowSnapshot
 
 __all__ = ["Shadow"]
 
@@ -29,9 +28,9 @@ class Shadow:
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
         self._changed = threading.Condition()
-        self._waiting: tuple[Frames, FrameResult] | None = None
+        self._waiting: FrameResult | None = None
         self._closed = False
-        self._counts = {"compared": 0, "disagreed": 0, "ok_to_ng": 0, "ng_to_ok": 0, "skipped": 0}
+        self._compared = self._ok_to_ng = self._ng_to_ok = self._skipped = 0
         self._error: str | None = None
         self._thread = threading.Thread(target=self._compare, name="shadow", daemon=True)
 
@@ -47,19 +46,27 @@ class Shadow:
         except EngineError as hanging:
             _log.warning("%s", hanging)
 
-    def offer(self, image: Frames, result: FrameResult) -> None:
-        """Show it an image uint8 `(H, W, 3)` BGR that the line has judged; never waits. INVALID frames are left out."""
+    def offer(self, result: FrameResult) -> None:
+        """Show it a frame that the line has judged; never waits. INVALID frames are left out."""
         if result.verdict == "INVALID":
             return
         with self._changed:
-            self._counts["skipped"] += self._waiting is not None
-            self._waiting = (image, result)
+            self._skipped += self._waiting is not None
+            self._waiting = result
             self._changed.notify_all()
 
-    def snapshot(self) -> dict[str, Any]:
-        """Counts so far as plain JSON values."""
+    def snapshot(self) -> ShadowSnapshot:
+        """Counts so far."""
         with self._changed:
-            return {"bundle_id": self.detector.bundle_id, **self._counts, "error": self._error}
+            return ShadowSnapshot(
+                bundle_id=self.detector.bundle_id,
+                compared=self._compared,
+                disagreed=self._ok_to_ng + self._ng_to_ok,
+                ok_to_ng=self._ok_to_ng,
+                ng_to_ok=self._ng_to_ok,
+                skipped=self._skipped,
+                error=self._error,
+            )
 
     def close(self) -> None:
         """Stop comparing, after the frame that is waiting. Raises EngineError where that one hangs."""
@@ -77,17 +84,17 @@ class Shadow:
                 self._changed.wait_for(lambda: self._closed or self._waiting is not None)
                 if self._waiting is None:
                     return
-                (image, result), self._waiting = self._waiting, None
+                result, self._waiting = self._waiting, None
+            assert result.record.image is not None  # it was scored
             try:
-                verdict = self.detector.inspect(image).verdict
+                verdict = self.detector.inspect(result.record.image).verdict
             except Exception as error:  # it decides nothing, so it ends nothing; but it must be seen
                 with self._changed:
                     self._error = str(error) or type(error).__name__
                 continue
             with self._changed:
-                self._counts["compared"] += 1
-                if verdict != result.verdict:
-                    self._counts["disagreed"] += 1
-                    self._counts["ok_to_ng" if verdict == "NG" else "ng_to_ok"] += 1
+                self._compared += 1
+                self._ok_to_ng += (result.verdict, verdict) == ("OK", "NG")
+                self._ng_to_ok += (result.verdict, verdict) == ("NG", "OK")
             if verdict != result.verdict:
                 _log.info("%s: %s, and the shadow says %s", result.record.name, result.verdict, verdict)

@@ -3,7 +3,7 @@
     /                        the page; works offline
     /health                  200 where the line inspects, otherwise 503; JSON with the reasons
     /metrics                 Prometheus
-    /api/status              LineStatus.snapshot(), and what the page must know of the monitor itself
+    /api/status              LineSnapshot.to_dict(), and what the page must know of the monitor itself
     /api/history             ?camera=NAME&since=NUMBER: the result to show of each camera, and the scores that are new
     /api/frame/NAME.jpg      the picture of that result; ?heat=0 without the map
     /api/ng, /api/ng/ID.jpg  the last NG results
@@ -34,7 +34,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from simplenet_edge.errors import SimpleNetEdgeError
 from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
 from simplenet_edge.runtime.monitor.sink import MonitorSink
-from simplenet_edge.runtime.status import STALE_S, LineStatus
+from simplenet_edge.runtime.snapshot import STALE_S
+from simplenet_edge.runtime.status import LineStatus
 
 __all__ = ["create_app"]
 
@@ -94,27 +95,27 @@ class _Line:
         self._run = secrets.token_hex(8)
 
     async def health(self, request: Request) -> Response:
-        snapshot = self._status.snapshot()
+        found = self._status.snapshot().to_dict()
         content = {
-            "healthy": snapshot["healthy"],
-            "state": snapshot["state"],
-            "reasons": snapshot["problems"],
-            "alarms": snapshot["alarms"],
+            "healthy": found["healthy"],
+            "state": found["state"],
+            "reasons": found["problems"],
+            "alarms": found["alarms"],
         }
-        return JSONResponse(content, 200 if snapshot["healthy"] else 503)
+        return JSONResponse(content, 200 if found["healthy"] else 503)
 
     async def metrics(self, request: Request) -> Response:
         return Response(metrics_text(self._status), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def status(self, request: Request) -> Response:
-        snapshot = self._status.snapshot()
+        found = self._status.snapshot().to_dict()
         about = {
             "run": self._run,
             "can_swap": self._swap is not None,
-            "problems": snapshot["problems"],
+            "problems": found["problems"],
             "silent_s": STALE_S,
         }
-        return JSONResponse({**snapshot, "monitor": about})
+        return JSONResponse({**found, "monitor": about})
 
     async def history(self, request: Request) -> Response:
         text = request.query_params.get("since", "0")

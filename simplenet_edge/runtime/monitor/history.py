@@ -40,8 +40,8 @@ class Point:
         """Take in one more result."""
         self.sequence = sequence
         self.threshold = result.threshold
-        if result.inspection is not None:
-            score = result.inspection.score
+        if result.detection is not None:
+            score = result.detection.score
             self.score = score if self.score is None else max(self.score, score)
         self.ok += result.verdict == "OK"
         self.ng += result.verdict == "NG"

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from simplenet_edge.errors import DataError
 from simplenet_edge.imaging.overlay import overlay
 from simplenet_edge.imaging.preprocess import image_transform
 from simplenet_edge.runtime.detector import Detection
@@ -29,23 +28,18 @@ def draw_result(result: FrameResult, heat: bool = True) -> Frames | None:
 
     With `heat` comes the map, boxes around the regions, and darkness over what the model's cut-out leaves out.
     """
-    image, view = result.record.image, result.record.view
+    image, (x0, y0) = result.record.image, result.record.offset_xy
     if not _is_picture(image):
         return None
     assert image is not None
-    x0, y0 = view.xywh[:2] if view.xywh else (0, 0)
-    try:
-        image = view.crop(image)
-    except DataError:  # an INVALID frame of a camera whose size has changed; let people see it
-        x0, y0 = 0, 0
     image_hw = image.shape[:2]
     shrink = min(1.0, _MOST_PX / max(image_hw))
     width, height = max(1, round(image_hw[1] * shrink)), max(1, round(image_hw[0] * shrink))
     picture = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     if not heat:
         return picture
-    if result.inspection is not None:
-        picture = _with_heat(picture, image_hw, result.inspection)
+    if result.detection is not None:
+        picture = _with_heat(picture, image_hw, result.detection)
     line = max(1, round(max(width, height) / 320))
     for region in result.regions or ():
         left, top = (region.x - x0) * width / image_hw[1], (region.y - y0) * height / image_hw[0]
@@ -67,10 +61,10 @@ def _is_picture(image: Frames | None) -> bool:
     return image is not None and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
 
 
-def _with_heat(picture: Frames, image_hw: tuple[int, int], inspection: Detection) -> Frames:
+def _with_heat(picture: Frames, image_hw: tuple[int, int], detection: Detection) -> Frames:
     """The picture of an image of `image_hw` with the map where the model's frame lay in it."""
     height, width = picture.shape[:2]
-    (scale_x, shift_x), (scale_y, shift_y) = image_transform(image_hw, inspection.spec)
+    (scale_x, shift_x), (scale_y, shift_y) = image_transform(image_hw, detection.spec)
     step_x, step_y = image_hw[1] / width, image_hw[0] / height  # image pixels in one of the picture's
     to_map = np.array(
         [
@@ -80,10 +74,10 @@ def _with_heat(picture: Frames, image_hw: tuple[int, int], inspection: Detection
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     placed: npt.NDArray[np.float32] = np.asarray(
-        cv2.warpAffine(inspection.map, to_map, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(detection.map, to_map, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     )
-    drawn = overlay(picture, placed, inspection.map_threshold, inspection.normal_level)
-    map_height, map_width = inspection.map.shape
+    drawn = overlay(picture, placed, detection.map_threshold, detection.normal_level)
+    map_height, map_width = detection.map.shape
     rows = _seen(shift_y / step_y, scale_y * map_height / step_y, height)
     columns = _seen(shift_x / step_x, scale_x * map_width / step_x, width)
     if (rows, columns) == (slice(0, height), slice(0, width)):

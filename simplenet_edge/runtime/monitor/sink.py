@@ -15,8 +15,6 @@ from simplenet_edge.runtime.sinks.base import Sink
 
 __all__ = ["MonitorSink"]
 
-_HOLD_S = 0.75  # longer than the page takes to ask again, so that no NG passes between two of its looks
-_PICTURE_S = 0.2  # between two encodings of one camera's picture, however many look at it
 _RANK = {"OK": 0, "INVALID": 1, "NG": 2}
 
 
@@ -40,10 +38,10 @@ class _Camera:
     history: History = field(default_factory=History)
     pictures: tuple[_Picture, _Picture] = field(default_factory=lambda: (_Picture(), _Picture()))
 
-    def look(self, now: float) -> tuple[int, FrameResult]:
+    def look(self, now: float, hold_s: float) -> tuple[int, FrameResult]:
         """What to show at the monotonic time `now`."""
         is_worse = _RANK[self.newest[1].verdict] < _RANK[self.shown[1].verdict]
-        if self.newest is not self.shown and not (is_worse and now - self.shown_s < _HOLD_S):
+        if self.newest is not self.shown and not (is_worse and now - self.shown_s < hold_s):
             self.shown, self.shown_s = self.newest, now
         return self.shown
 
@@ -55,7 +53,12 @@ class MonitorSink(Sink):
     needs_images = True
     capacity = 8
 
-    def __init__(self, gallery_size: int = 24) -> None:
+    def __init__(self, gallery_size: int = 24, *, hold_s: float = 0.75, picture_s: float = 0.2) -> None:
+        """`hold_s`: how long a worse verdict is shown; longer than the page takes to ask again, so that it sees each.
+
+        `picture_s`: between two encodings of one camera's picture, however many look at it.
+        """
+        self.hold_s, self._picture_s = hold_s, picture_s
         self.gallery = Gallery(gallery_size)
         self._lock = threading.Lock()
         self._cameras: dict[str, _Camera] = {}
@@ -77,7 +80,7 @@ class MonitorSink(Sink):
             item = (self._sequence, result)
             camera = self._cameras.setdefault(name, _Camera(item, item, now))
             camera.newest = item
-            camera.look(now)
+            camera.look(now, self.hold_s)
             camera.history.add(result, self._sequence, self._epoch_s + result.record.monotonic_s)
         if result.verdict == "NG":
             self.gallery.add(result)
@@ -85,13 +88,13 @@ class MonitorSink(Sink):
     def history(self, since: int = 0, camera: str | None = None) -> dict[str, Any]:
         """What changed after result number `since`, as plain JSON values; of one camera or of all.
 
-        For each camera the `points` that changed, and the result to show: the newest, but a worse one stays for 0.75 s
-        so that a person gets to see it. `sequence` is what to ask with next time.
+        For each camera the `points` that changed, and the result to show: the newest, but a worse one stays for
+        `hold_s` so that a person gets to see it. `sequence` is what to ask with next time.
         """
         now = time.monotonic()
         with self._lock:
             cameras = {
-                name: {"shown": _shown(*kept.look(now)), "points": kept.history.since(since)}
+                name: {"shown": _shown(*kept.look(now, self.hold_s)), "points": kept.history.since(since)}
                 for name, kept in self._cameras.items()
                 if camera is None or name == camera
             }
@@ -100,20 +103,20 @@ class MonitorSink(Sink):
     def picture(self, name: str, heat: bool = True) -> bytes | None:
         """The JPEG of the result that is shown of a camera, or one newer; None where there is no image.
 
-        Encodes at most every 0.2 s, and waits for as long where somebody else has just had it done.
+        Encodes at most every `picture_s`, and waits for as long where somebody else has just had it done.
         """
         with self._lock:
             camera = self._cameras.get(name)
             if camera is None:
                 return None
-            asked, _ = camera.look(time.monotonic())
+            asked, _ = camera.look(time.monotonic(), self.hold_s)
         kept = camera.pictures[heat]
         with kept.lock:
             if kept.sequence >= asked:
                 return kept.jpeg
-            time.sleep(max(0.0, kept.made_s + _PICTURE_S - time.monotonic()))
+            time.sleep(max(0.0, kept.made_s + self._picture_s - time.monotonic()))
             with self._lock:
-                sequence, result = camera.look(time.monotonic())
+                sequence, result = camera.look(time.monotonic(), self.hold_s)
             picture = draw_result(result, heat)
             kept.jpeg = None if picture is None else encode_jpeg(picture)
             kept.sequence, kept.made_s = sequence, time.monotonic()

@@ -88,8 +88,8 @@ class OverlaySink(Sink):
 
     def write(self, result: FrameResult) -> None:
         """Write the overlay of a frame that is asked for."""
-        inspection = result.inspection
-        if inspection is None or (self.only == "ng" and inspection.verdict != "NG"):
+        detection = result.detection
+        if detection is None or (self.only == "ng" and detection.verdict != "NG"):
             return
         encoded, data = cv2.imencode(f".{self._format}", _draw(result))
         assert encoded
@@ -128,13 +128,14 @@ class OverlaySink(Sink):
 
 def _draw(result: FrameResult) -> Frames:
     """The model frame uint8 `(H, W, 3)` with heat and boxes."""
-    inspection, image = result.inspection, result.record.image
-    assert inspection is not None
-    drawn = overlay(inspection.model_frame, inspection.map, inspection.map_threshold, inspection.normal_level)
+    detection, image = result.detection, result.record.image
+    assert detection is not None
+    drawn = overlay(detection.model_frame, detection.map, detection.map_threshold, detection.normal_level)
     if not result.regions or image is None:
         return drawn
-    left, top, width, height = result.record.view.xywh or (0, 0, image.shape[1], image.shape[0])
-    (scale_x, shift_x), (scale_y, shift_y) = image_transform((height, width), inspection.spec)
+    left, top = result.record.offset_xy
+    height, width = image.shape[:2]
+    (scale_x, shift_x), (scale_y, shift_y) = image_transform((height, width), detection.spec)
     drawn = np.ascontiguousarray(drawn)
     for region in result.regions:
         x0, x1 = ((region.x + dx - left - shift_x) / scale_x for dx in (0, region.width))

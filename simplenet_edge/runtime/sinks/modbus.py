@@ -115,7 +115,7 @@ class ModbusSink(Sink):
         if self.address.camera is not None and result.record.camera != self.address.camera:
             return
         self._heartbeat = not self._heartbeat
-        score = 0.0 if result.inspection is None else result.inspection.score
+        score = 0.0 if result.detection is None else result.detection.score
         try:
             self._put(result.verdict, result.record.frame_id, score)
         except SinkError:

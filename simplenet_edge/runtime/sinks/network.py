@@ -18,8 +18,6 @@ __all__ = ["NetworkSink"]
 
 _log = logging.getLogger(__name__)
 
-_FIRST_RETRY_S = 0.5
-_LAST_RETRY_S = 5.0
 _CLOSE_S = 2.0
 
 
@@ -37,8 +35,6 @@ class NetworkSink(Sink):
     def __init__(self, name: str, spool: Spool | None) -> None:
         self.name = name
         self._spool = spool
-        self._retry_s = _FIRST_RETRY_S
-        self._retry_at = 0.0
 
     @abstractmethod
     def _prepare(self) -> None:
@@ -62,7 +58,6 @@ class NetworkSink(Sink):
             self._send([])
         else:
             self._spool.open()
-            self._retry_at = 0.0
             self._count()
 
     def write(self, result: FrameResult) -> None:
@@ -85,8 +80,6 @@ class NetworkSink(Sink):
         """Deliver a few of the results in the spool, and see that the connection stands."""
         if self._spool is None:
             self._send([])
-            return False
-        if time.monotonic() < self._retry_at:
             return False
         delivered = 0
         try:
@@ -126,11 +119,8 @@ class NetworkSink(Sink):
         if self.fault is None:
             _log.warning("%s: %s; results wait in the spool", self.name, error)
         self.fault = str(error)
-        self._retry_at = time.monotonic() + self._retry_s
-        self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
 
     def _is_back(self) -> None:
         if self.fault is not None:
             _log.warning("%s: it takes results again, %d wait", self.name, self.waiting)
         self.fault = None
-        self._retry_s = _FIRST_RETRY_S

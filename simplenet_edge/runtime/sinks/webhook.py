@@ -18,8 +18,6 @@ from simplenet_edge.runtime.sinks.spool import Spool
 
 __all__ = ["WebhookSink"]
 
-_TIMEOUT_S = 5.0
-
 
 class WebhookSink(NetworkSink):
     """Posts to `http[s]://[user:password@]host[:port]/path`; `only="ng"` leaves out what is OK or INVALID.
@@ -27,7 +25,9 @@ class WebhookSink(NetworkSink):
     A redirection is not followed: a POST would not survive it.
     """
 
-    def __init__(self, url: str, spool: Spool | None = None, *, only: Literal["ng", "all"] = "all") -> None:
+    def __init__(
+        self, url: str, spool: Spool | None = None, *, only: Literal["ng", "all"] = "all", timeout_s: float = 5.0
+    ) -> None:
         if only not in ("ng", "all"):
             raise ConfigError(f"a webhook gets 'ng' or 'all' results, not {only!r}")
         try:
@@ -44,6 +44,7 @@ class WebhookSink(NetworkSink):
         query = f"?{hashlib.sha256(parts.query.encode()).hexdigest()[:6]}" if parts.query else ""  # it may hold a token
         super().__init__(f"{parts.scheme}://{netloc}{parts.path}{query}", spool)
         self.only = only
+        self._timeout_s = timeout_s
         self._url = urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
         self._headers = {"Content-Type": "application/json", "User-Agent": "simplenet-edge"}
         if parts.username is not None:
@@ -64,7 +65,7 @@ class WebhookSink(NetworkSink):
         for line in lines:
             request = urllib.request.Request(self._url, line.encode(), self._headers, method="POST")
             try:
-                with self._opener.open(request, timeout=_TIMEOUT_S):
+                with self._opener.open(request, timeout=self._timeout_s):
                     pass
             except urllib.error.HTTPError as error:
                 error.close()

@@ -6,26 +6,33 @@ import dataclasses
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
+from simplenet_edge.runtime.backoff import Backoff
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks.base import Sink
 from simplenet_edge.runtime.sinks.tally import Tally
+from simplenet_edge.runtime.snapshot import SinkSnapshot
 
-__all__ = ["SinkWorker"]
+__all__ = ["SinkWorker", "WorkerTimings"]
 
-_FIRST_RETRY_S = 0.5
-_LAST_RETRY_S = 5.0
-_IDLE_S = 1.0
-_OPEN_S = 10.0  # to wait for a sink to open before a live line starts without it
 _WAITING = 16  # where all wait for a slow sink anyway, so that its end comes within the time that `close` has
-_CLOSE_S = 5.0  # for the sink itself to close
 _NO_MAP = np.empty((0, 0), np.float32)
 _NO_FRAME = np.empty((0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class WorkerTimings:
+    """How patient a worker is; seconds."""
+
+    retry_s: tuple[float, float] = (0.5, 5.0)  # the first wait after a failure, and the longest
+    idle_s: float = 1.0  # between two calls of `Sink.idle`
+    open_s: float = 10.0  # to wait for a sink to open before a live line starts without it
+    close_s: float = 5.0  # for the sink itself to close
 
 
 class SinkWorker:
@@ -35,10 +42,13 @@ class SinkWorker:
     first failure of the sink ends it; `submit` or `close` raises it. `wait=False` is for a live line: `submit` never
     blocks; where the queue is full the oldest result is lost, so that what is written after an outage is the newest; a
     sink that fails is closed and opened again until it takes the result (where it `keeps_trying`; otherwise what it
-    didn't take at once is lost). Losses are counted, and logged once an outage.
+    didn't take at once is lost). While a sink has a `fault`, its `idle` is called after the same pauses. Losses are
+    counted, and logged once per outage.
     """
 
-    def __init__(self, sink: Sink, *, capacity: int | None = None, wait: bool) -> None:
+    def __init__(
+        self, sink: Sink, *, capacity: int | None = None, wait: bool, timings: WorkerTimings | None = None
+    ) -> None:
         usual = min(sink.capacity, _WAITING) if wait else sink.capacity
         self._capacity = usual if capacity is None else capacity
         if self._capacity < 1:
@@ -46,6 +56,9 @@ class SinkWorker:
         self.sink = sink
         self.name = sink.name
         self._wait = wait
+        self._timings = timings or WorkerTimings()
+        self._backoff = Backoff(*self._timings.retry_s)
+        self._retry_at_s = 0.0  # when a sink with a fault may idle again, by `time.monotonic`; the thread's own
         self._changed = threading.Condition()  # around all below
         self._queue: deque[FrameResult] = deque()
         self._hand: FrameResult | None = None  # being written
@@ -62,10 +75,10 @@ class SinkWorker:
     def open(self) -> None:
         """Start the thread and open the sink in it. Raises what no waiting mends, and with `wait` SinkError too."""
         self._thread.start()
-        tried = self._tried.wait(_OPEN_S)
+        tried = self._tried.wait(self._timings.open_s)
         with self._changed:
             if not tried:
-                self._tally.error = f"{self.name} is not open after {_OPEN_S:.0f} s"
+                self._tally.error = f"{self.name} is not open after {self._timings.open_s:.0f} s"
                 self._failure = SinkError(self._tally.error) if self._wait else None
         self._tell_failure()
 
@@ -91,15 +104,15 @@ class SinkWorker:
         if failure is not None:
             raise failure
 
-    def snapshot(self) -> dict[str, Any]:
-        """`written` (what the sink took), `lost`, `waiting` (here, or in its spool), `error` (None once it is over)."""
+    def snapshot(self) -> SinkSnapshot:
+        """Counts so far."""
         with self._changed:
-            return {
-                "written": self._tally.written,
-                "lost": self._tally.lost + self.sink.lost,
-                "waiting": len(self._queue) + (self._hand is not None) + self.sink.waiting,
-                "error": self._tally.error or self.sink.fault,
-            }
+            return SinkSnapshot(
+                written=self._tally.written,
+                lost=self._tally.lost + self.sink.lost,
+                waiting=len(self._queue) + (self._hand is not None) + self.sink.waiting,
+                error=self._tally.error or self.sink.fault,
+            )
 
     def begin_close(self, timeout_s: float = 10.0) -> None:
         """Take no more results, and from now on write what waits for up to `timeout_s`; doesn't wait for it."""
@@ -112,13 +125,13 @@ class SinkWorker:
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits for up to `timeout_s`, count the rest as lost, and end the thread.
 
-        Returns within `timeout_s` and 5 s, also where the sink hangs. With `wait` it raises what ended the sink, or
-        SinkError where a result is missing.
+        Returns within `timeout_s` plus `close_s`, also where the sink hangs. With `wait` it raises what ended the sink,
+        or SinkError where a result is missing.
         """
         self.begin_close(timeout_s)
         if self._thread.ident is not None:
             assert self._deadline is not None
-            self._thread.join(max(0.0, self._deadline + _CLOSE_S - time.monotonic()))
+            self._thread.join(max(0.0, self._deadline + self._timings.close_s - time.monotonic()))
         with self._changed:
             self._abandoned = True
             missing = len(self._queue) + (self._hand is not None)
@@ -153,18 +166,17 @@ class SinkWorker:
             raise failure
 
     def _run(self) -> None:
-        retry_s = _FIRST_RETRY_S
         while self._take():
             done = self._turn()
             self._tried.set()
             if done:
-                retry_s = _FIRST_RETRY_S
+                if self.sink.fault is None:
+                    self._backoff.reset()
                 continue
             self._close_sink()
             if self._failure is not None:
                 return
-            self._pause(retry_s)
-            retry_s = min(2 * retry_s, _LAST_RETRY_S)
+            self._pause(self._backoff.next_s())
         self._close_sink()
 
     def _take(self) -> bool:
@@ -179,14 +191,14 @@ class SinkWorker:
 
     def _turn(self) -> bool:
         """Open the sink where needed, write what is in hand or else idle; False where that failed."""
-        result, more = self._hand, False
+        result, pause_s = self._hand, 0.0
         try:
             if not self._sink_is_open:
                 self.sink.open()
                 self._sink_is_open = True
                 self._tried.set()
             if result is None:
-                more = self.sink.idle()
+                pause_s = self._idle()
             else:
                 lost = self.sink.lost
                 self.sink.write(result)
@@ -199,9 +211,21 @@ class SinkWorker:
             if result is not None and not self._abandoned:
                 self._hand = None
                 self._tally.add_written(has_caught_up=not self._queue)
-            elif not self._queue and not more and self._deadline is None:
-                self._changed.wait(_IDLE_S)
+            elif not self._queue and pause_s and self._deadline is None:
+                self._changed.wait(pause_s)
         return True
+
+    def _idle(self) -> float:
+        """Let the sink do what is left, unless it waits for a retry; the seconds until it can do more."""
+        wait_s = self._retry_at_s - time.monotonic()
+        if wait_s > 0:
+            return wait_s
+        more = self.sink.idle()
+        if self.sink.fault is None:
+            return 0.0 if more else self._timings.idle_s
+        wait_s = self._backoff.next_s()
+        self._retry_at_s = time.monotonic() + wait_s
+        return wait_s
 
     def _failed(self, error: Exception) -> None:
         with self._changed:
@@ -236,9 +260,9 @@ class SinkWorker:
 
 def _without_images(result: FrameResult) -> FrameResult:
     """The same numbers; `image` None, map and model frame without a pixel, and nobody to reply to."""
-    inspection = result.inspection
-    if inspection is not None:
-        inspection = dataclasses.replace(inspection, map=_NO_MAP, frame=_NO_FRAME)
+    detection = result.detection
+    if detection is not None:
+        detection = dataclasses.replace(detection, map=_NO_MAP, frame=_NO_FRAME)
     return dataclasses.replace(
-        result, record=dataclasses.replace(result.record, image=None, reply=None), inspection=inspection
+        result, record=dataclasses.replace(result.record, image=None, reply=None), detection=detection
     )

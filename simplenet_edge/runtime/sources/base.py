@@ -5,16 +5,49 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
-from simplenet_edge.runtime.records import FrameRecord, View
+from simplenet_edge.errors import ConfigError
+from simplenet_edge.runtime.records import FrameRecord
 
 __all__ = ["Source", "View", "utc_now"]
 
 _SourceT = TypeVar("_SourceT", bound="Source")
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a source is inspected: the rectangle `xywh` of its image in pixels, and one frame of `every`.
+
+    Both are the user's, from the end of a source's address: `#xywh=160,120,320,240&every=2` (W3C Media Fragments).
+    """
+
+    xywh: tuple[int, int, int, int] | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.xywh is not None and (min(self.xywh) < 0 or min(self.xywh[2:]) < 1):
+            raise ConfigError(f"xywh must be x,y,width,height in pixels with a size of at least 1x1, not {self.xywh}")
+        if self.every < 1:
+            raise ConfigError(f"every must be at least 1, not {self.every}")
+
+    def crop(self, record: FrameRecord) -> FrameRecord:
+        """The record with the rectangle of its image; with the whole image and an error where that is too small."""
+        image = record.image
+        if self.xywh is None or image is None:
+            return record
+        x, y, width, height = self.xywh
+        if x + width > image.shape[1] or y + height > image.shape[0]:
+            error = (
+                f"xywh={x},{y},{width},{height} needs an image of at least {x + width}x{y + height} pixels, found "
+                f"{image.shape[1]}x{image.shape[0]}; change the rectangle or the camera's size"
+            )
+            return replace(record, error=error)
+        return replace(record, image=image[y : y + height, x : x + width], offset_xy=(x, y))
 
 
 class Source(ABC):
@@ -44,6 +77,12 @@ class Source(ABC):
 
         A live source goes on through faults: it gives records with an `error` while its camera is away.
         """
+
+    def frames(self) -> Iterator[FrameRecord]:
+        """What of the source is inspected: of its records those that `view` asks for, cropped."""
+        for number, record in enumerate(self):
+            if record.image is None or number % self.view.every == 0:
+                yield replace(self.view.crop(record), camera=self.name)
 
     @abstractmethod
     def _open(self) -> None:

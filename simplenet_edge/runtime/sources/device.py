@@ -31,23 +31,11 @@ class Device(Protocol):
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """When a live camera counts as away, and how it is sought again; seconds, `inf` where it is off."""
+    """When a live camera counts as away, and when it is opened again; seconds, `inf` where it is off."""
 
-    silence_s: float = 5.0
-    """Without a frame for so long it is away."""
-    frozen_s: float = 3.0
-    """With the same picture for so long it hangs."""
-    black: bool = True
-    """Whether pictures without light are faults."""
-    backoff_s: tuple[float, float] = (0.5, 30.0)
-    """The first wait before it is opened again, and the longest; each is twice the one before."""
-    report_s: float = 1.0
-    """How often a record says that it is away."""
-    hung_s: float = 30.0
-    """A driver of a camera that is away and that doesn't return for so long is left behind, and the camera opened anew
-    beside it."""
-
-    def backoff(self, failures: int) -> float:
-        """How long to wait after so many failures in a row, counted from 0."""
-        first, longest = self.backoff_s
-        return float(min(first * 2.0 ** min(failures, 32), longest))
+    silence_s: float = 5.0  # without a frame for this long it is away
+    frozen_s: float = 3.0  # with the same image for this long it hangs
+    black: bool = True  # whether images without light are faults
+    backoff_s: tuple[float, float] = (0.5, 30.0)  # the first wait before it is opened again, and the longest
+    report_s: float = 1.0  # how often a record says that it is away
+    hung_s: float = 30.0  # a driver that doesn't return for this long is left behind; the camera is opened beside it

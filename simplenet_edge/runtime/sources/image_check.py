@@ -1,4 +1,4 @@
-"""Pictures that no working camera gives: the same one again and again, and those without light."""
+"""Images that no working camera gives: the same one again and again, and those without light."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from simplenet_edge.spec import Frames
 
-__all__ = ["PictureCheck"]
+__all__ = ["ImageCheck"]
 
 _SAMPLES = 64  # rows and columns that are looked at, about
 _LEAST_REPEATS = 3  # fewer prove nothing, however slow the camera
 _DARK_MEAN, _DARK_SPREAD = 12.0, 4.0  # grey levels: above a covered sensor's own noise and offset
 
 
-class PictureCheck:
-    """Looks at each picture of one camera in turn, on a sample of its pixels; for one thread.
+class ImageCheck:
+    """Looks at each image of one camera in turn, on a sample of its pixels; for one thread.
 
-    A sensor's noise makes each picture another one, so that repeats for longer than `frozen_s` are a camera or a
-    decoder that hangs. (A test pattern or an overdriven, all-white picture repeats too.)
+    A sensor's noise makes each image another one, so that repeats for longer than `frozen_s` are a camera or a
+    decoder that hangs. (A test pattern or an overdriven, all-white image repeats too.)
     """
 
     def __init__(self, frozen_s: float, black: bool) -> None:

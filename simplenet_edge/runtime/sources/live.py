@@ -13,10 +13,11 @@ from dataclasses import replace
 import cv2
 
 from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.runtime.backoff import Backoff
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.device import Device, EndOfFrames, LiveSettings
-from simplenet_edge.runtime.sources.image_check import PictureCheck
+from simplenet_edge.runtime.sources.image_check import ImageCheck
 from simplenet_edge.spec import Frames
 
 __all__ = ["LiveSource"]
@@ -136,8 +137,8 @@ class LiveSource(Source):
 
     def _grab(self, device: Device | None) -> None:
         """The grabber's thread: reads until it is stopped or left behind, opens again what is lost."""
-        check = PictureCheck(self.settings.frozen_s, self.settings.black)
-        failures = 0
+        check = ImageCheck(self.settings.frozen_s, self.settings.black)
+        backoff = Backoff(*self.settings.backoff_s)
         try:
             while self._wait_for_driver():
                 try:
@@ -145,7 +146,7 @@ class LiveSource(Source):
                         device = self._connect()
                     if self._wait_for_driver():
                         self._put(device, check)
-                        failures = 0
+                        backoff.reset()
                 except (SourceError, cv2.error) as error:
                     if device is not None:
                         device.close()
@@ -154,8 +155,7 @@ class LiveSource(Source):
                         if self._is_mine():
                             self._lose(str(error))
                             self._busy_s = math.inf
-                    self.stopping.wait(self.settings.backoff(failures))
-                    failures += 1
+                    self.stopping.wait(backoff.next_s())
         except EndOfFrames:
             self._end(None)
         except Exception as error:  # a bug: for whoever iterates, with its traceback
@@ -174,7 +174,7 @@ class LiveSource(Source):
                 return True
             return False
 
-    def _put(self, device: Device, check: PictureCheck) -> None:
+    def _put(self, device: Device, check: ImageCheck) -> None:
         began_s = time.monotonic()
         image: Frames | None = None
         try:

@@ -77,21 +77,21 @@ def test_a_camera_that_is_unplugged_is_never_ok_until_it_is_back(bundle: Bundle,
     patient = replace(IMPATIENT, silence_s=SOON_S)  # a busy machine is no unplugged camera
     with IpCamera() as camera, FakeEngine(bundle) as engine:
         line = Line([NetworkCamera(camera.url, patient)], Detector(engine), [kept, JsonlSink(path)])
-        (name,) = line.status.snapshot()["cameras"]
+        (name,) = line.status.snapshot().to_dict()["cameras"]
         with running(line) as end:
             until(lambda: kept.verdicts.count("OK") >= 3)
-            until(lambda: line.status.snapshot()["healthy"])
+            until(lambda: line.status.snapshot().to_dict()["healthy"])
             camera.die()
             until(lambda: kept.verdicts.count("INVALID") >= 3)
-            until(lambda: not line.status.snapshot()["healthy"])
-            away = line.status.snapshot()
+            until(lambda: not line.status.snapshot().to_dict()["healthy"])
+            away = line.status.snapshot().to_dict()
             assert away["cameras"][name]["connected"] is False
             assert [alarm["camera"] for alarm in away["alarms"] if alarm["kind"] == "camera"] == [name]
             camera.revive()
             until(lambda: kept.verdicts[-1] == "OK")
-            until(lambda: line.status.snapshot()["healthy"])
+            until(lambda: line.status.snapshot().to_dict()["healthy"])
             summary = end()
-    counts, lines = line.status.snapshot()["cameras"][name], read_lines(path)
+    counts, lines = line.status.snapshot().to_dict()["cameras"][name], read_lines(path)
     assert [verdict for verdict, _ in groupby(line["verdict"] for line in lines)] == ["OK", "INVALID", "OK"]
     for entry in lines:
         assert (entry["cause"] == "source") is (entry["verdict"] == "INVALID") is (entry["score"] is None)

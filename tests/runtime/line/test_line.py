@@ -19,10 +19,10 @@ from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.errors import ConfigError, EngineError, SinkError, SourceError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
-from simplenet_edge.runtime.line import result_stage as judge
-from simplenet_edge.runtime.line.line import Line, LineConfig, Summary, run
+from simplenet_edge.runtime.line.line import Line, LineConfig, LineTimings, Summary, run
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.sinks import JsonlSink, worker
+from simplenet_edge.runtime.sinks import JsonlSink
+from simplenet_edge.runtime.sinks.worker import WorkerTimings
 from simplenet_edge.runtime.sources import View, open_source
 from tests.bundles import HEIGHT, WIDTH, even_frames
 from tests.runtime.belts import SOON_S, Belt, Kept, LiveBelt
@@ -69,7 +69,7 @@ def test_real_images(shared: Path, bundle: Bundle) -> None:
         summary = run(open_source(str(folder)), Detector(engine), [kept])
     assert summary.frames == len(list(folder.iterdir())) == len(kept.results)
     assert summary.invalid == 0
-    assert len({result.inspection.score for result in kept.results if result.inspection}) > 1
+    assert len({result.detection.score for result in kept.results if result.detection}) > 1
 
 
 def test_verdicts_are_the_detector_s_in_order(bundle: Bundle) -> None:
@@ -80,10 +80,10 @@ def test_verdicts_are_the_detector_s_in_order(bundle: Bundle) -> None:
         for i, result in enumerate(kept.results):
             assert result.record.frame_id == i
             assert result.record.camera == "belt"
-            assert result.inspection is not None
+            assert result.detection is not None
             expected = detector.inspect(Belt(20, bad=(3, 4, 17)).image(i))
-            assert (result.verdict, result.inspection.score) == (expected.verdict, expected.score)
-            np.testing.assert_array_equal(result.inspection.map, expected.map)
+            assert (result.verdict, result.detection.score) == (expected.verdict, expected.score)
+            np.testing.assert_array_equal(result.detection.map, expected.map)
     assert kept.verdicts.count("NG") == 3
 
 
@@ -183,11 +183,8 @@ def test_a_reply_that_breaks_costs_no_result(bundle: Bundle, caplog: pytest.LogC
     assert "could not be told" in caplog.text
 
 
-def test_a_sink_that_hangs_does_not_keep_a_recorded_run_from_ending(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(judge, "_GRACE_S", 0.1)
-    monkeypatch.setattr(worker, "_CLOSE_S", 0.1)
+def test_a_sink_that_hangs_does_not_keep_a_recorded_run_from_ending(bundle: Bundle) -> None:
+    timings = LineTimings(grace_s=0.1, worker=WorkerTimings(close_s=0.1))
     released = threading.Event()
 
     class Hanging(Kept):
@@ -197,7 +194,7 @@ def test_a_sink_that_hangs_does_not_keep_a_recorded_run_from_ending(
 
     hanging = Hanging()
     with open_engine(bundle, "fake") as engine:
-        line = Line([Belt(10**6)], Detector(engine), [hanging])
+        line = Line([Belt(10**6)], Detector(engine), [hanging], timings=timings)
         errors: list[BaseException] = []
 
         def run_line() -> None:
@@ -243,10 +240,10 @@ def test_a_verdict_that_comes_too_late_is_invalid_and_keeps_its_score(bundle: Bu
         run(Belt(2), Detector(engine), [kept], LineConfig(deadline_ms=5))
     for result in kept.results:
         assert (result.verdict, result.cause) == ("INVALID", "deadline")
-        assert result.inspection is not None
+        assert result.detection is not None
         assert result.latency_ms is not None
         assert result.latency_ms > 5
-        assert result.to_dict()["score"] == result.inspection.score
+        assert result.to_dict()["score"] == result.detection.score
 
 
 def test_who_waits_for_a_frame_is_told(bundle: Bundle) -> None:
@@ -258,7 +255,7 @@ def test_who_waits_for_a_frame_is_told(bundle: Bundle) -> None:
 
 def test_a_view_alarm_makes_frames_invalid_where_asked(bundle: Bundle) -> None:
     kept = Kept()
-    config = LineConfig(watch=DriftConfig(learn_frames=50, invalidate=True))
+    config = LineConfig(drift=DriftConfig(learn_frames=50, invalidate=True))
     with open_engine(bundle, "fake") as engine:
         line = Line([Darkening(400, from_frame=150)], Detector(engine), [kept], config)
         line.run()
@@ -266,7 +263,7 @@ def test_a_view_alarm_makes_frames_invalid_where_asked(bundle: Bundle) -> None:
     assert causes[:150] == [None] * 150
     assert causes[-1] == "watch"
     assert "light changed" in (kept.results[-1].reason or "")
-    assert [alarm["kind"] for alarm in line.status.snapshot()["alarms"]] == ["view"]
+    assert [alarm["kind"] for alarm in line.status.snapshot().to_dict()["alarms"]] == ["view"]
 
 
 class Darkening(Belt):
@@ -276,7 +273,7 @@ class Darkening(Belt):
         super().__init__(count, name="darkening")
         self.from_frame = from_frame
 
-    def image(self, i: int) -> np.ndarray:  # type: ignore[type-arg]
+    def image(self, i: int) -> np.ndarray:
         image = super().image(i)
         return image // 2 if i >= self.from_frame else image
 
@@ -298,7 +295,7 @@ def test_a_live_line_goes_on_without_a_sink_and_counts(bundle: Bundle) -> None:
             belt.step(10)
             good.wait_for(10)
     assert (summaries[0].frames, summaries[0].lost) == (10, 8)
-    status = line.status.snapshot()["sinks"]
+    status = line.status.snapshot().to_dict()["sinks"]
     assert status["kept"]["written"] == 10
     assert status["broken"]["lost"] == 8
 
@@ -349,13 +346,13 @@ def test_the_status_tells_all_of_it(bundle: Bundle) -> None:
     belt, kept = LiveBelt(bad=(1,)), Kept()
     with open_engine(bundle, "fake") as engine:
         line = Line([belt], Detector(engine), [kept])
-        assert line.status.snapshot()["state"] == "starting"
+        assert line.status.snapshot().to_dict()["state"] == "starting"
         with running(line):
             belt.step(3)
             kept.wait_for(3)
-            status = line.status.snapshot()
+            status = line.status.snapshot().to_dict()
             assert (status["state"], status["healthy"], status["model"]["engine"]) == ("running", True, "fake")
-        status = line.status.snapshot()
+        status = line.status.snapshot().to_dict()
     camera = status["cameras"]["live"]
     assert (camera["frames"], camera["ok"], camera["ng"], camera["invalid"]) == (3, 2, 1, 0)
     assert camera["latency_ms"]["p50"] > 0

@@ -65,11 +65,11 @@ def test_swap_to_the_new_bundle_at_the_path_between_two_frames(bundle: Bundle, s
             assert not is_open(engine)
             belt.step(3)
             kept.wait_for(6)
-            model = line.status.snapshot()["model"]
+            model = line.status.snapshot().to_dict()["model"]
     assert kept.verdicts == ["OK"] * 3 + ["NG"] * 3
     assert [result.bundle_id for result in kept.results] == [bundle.id] * 3 + [Bundle(strict).id] * 3
     assert [result.threshold for result in kept.results[-3:]] == [1.0] * 3
-    assert line.status.snapshot()["model"]["swaps"] == 1
+    assert line.status.snapshot().to_dict()["model"]["swaps"] == 1
     assert model["swap_error"] is None
 
 
@@ -85,7 +85,7 @@ def test_a_swap_that_fails_leaves_the_model_in_use(bundle: Bundle, tmp_path: Pat
             kept.wait_for(2)
         assert is_open(engine)
     assert {result.bundle_id for result in kept.results} == {bundle.id}
-    assert "no such bundle" in line.status.snapshot()["model"]["swap_error"]
+    assert "no such bundle" in line.status.snapshot().to_dict()["model"]["swap_error"]
 
 
 def test_a_bundle_for_other_camera_frames_is_refused_and_closed(bundle: Bundle, tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_a_shadow_decides_nothing_and_is_promoted(bundle: Bundle, strict: Path) 
             for count in range(1, 4):
                 belt.step()
                 kept.wait_for(count)
-            counts = line.status.snapshot()["shadow"]
+            counts = line.status.snapshot().to_dict()["shadow"]
             assert counts is None or counts["bundle_id"] == second.bundle_id
             assert kept.verdicts == ["OK", "NG", "OK"]
             line.swap()
-            counts = shadow.snapshot()
-            assert counts["compared"] + counts["skipped"] == 3
-            assert counts["disagreed"] == counts["ok_to_ng"] <= 2
-            assert counts["ng_to_ok"] == 0
+            final = shadow.snapshot()
+            assert final.compared + final.skipped == 3
+            assert final.disagreed == final.ok_to_ng <= 2
+            assert final.ng_to_ok == 0
             belt.step()
             kept.wait_for(4)
             with pytest.raises(ConfigError, match="no model to swap to"):  # never back to the old one

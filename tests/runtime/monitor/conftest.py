@@ -12,6 +12,7 @@ from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.records import FrameRecord, FrameResult, VerdictName
 from simplenet_edge.runtime.regions import find_regions
+from simplenet_edge.runtime.snapshot import ModelSnapshot, SinkSnapshot
 from simplenet_edge.runtime.status import LineStatus
 from simplenet_edge.spec import Frames
 from tests.bundles import THRESHOLD, even_frames, with_spot
@@ -41,9 +42,9 @@ def make(detector: Detector) -> Make:
             return FrameResult(record, detector.bundle_id, THRESHOLD, None, "the cable is out", "source")
         record = FrameRecord(frame_id, name, WHEN, image, None, camera, monotonic_s=at_s, dropped=2)
         assert image is not None
-        inspection = detector.inspect(image)
-        regions = find_regions(inspection.map, THRESHOLD, inspection.spec, image.shape[:2])
-        result = FrameResult(record, detector.bundle_id, THRESHOLD, inspection, regions=regions, latency_ms=8.0)
+        detection = detector.inspect(image)
+        regions = find_regions(detection.map, THRESHOLD, detection.spec, image.shape[:2])
+        result = FrameResult(record, detector.bundle_id, THRESHOLD, detection, regions=regions, latency_ms=8.0)
         assert result.verdict == verdict
         return result
 
@@ -56,8 +57,7 @@ def status(detector: Detector) -> LineStatus:
     status = LineStatus()
     status.add_camera("top", live=True)
     status.add_camera('<img src=x onerror="alert(1)">/2', live=False)
-    status.put("state", "running")
-    model = {"bundle_id": detector.bundle_id, "name": "tiny", "engine": "fake", "provider": "numpy"}
-    status.put("model", {**model, "precision": "fp32", "threshold": THRESHOLD, "swaps": 1, "swap_error": None})
-    status.put("sinks", {"line.jsonl": {"written": 7, "lost": 3, "waiting": 1, "error": "the disk is full"}})
+    status.pulse("running")
+    model = ModelSnapshot(detector.bundle_id, "tiny", "fake", "numpy", "fp32", THRESHOLD, swaps=1, swap_error=None)
+    status.put_parts(model, None, {"line.jsonl": SinkSnapshot(7, 3, 1, "the disk is full")})
     return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ import pytest
 
 from simplenet_edge.errors import BundleError, SimpleNetEdgeError
 from simplenet_edge.runtime.monitor import Monitor
-from simplenet_edge.runtime.status import STALE_S, Alarm, LineStatus, problems
+from simplenet_edge.runtime.snapshot import STALE_S
+from simplenet_edge.runtime.status import LineStatus
 from tests.runtime.monitor.conftest import Make
 
 ODD_NAME = '<img src=x onerror="alert(1)">/2'
@@ -55,7 +57,7 @@ def test_status_is_the_snapshot(client: httpx.Client, status: LineStatus, make: 
     answer = client.get("/api/status").json()
     assert answer["cameras"]["top"]["ng"] == 1
     assert answer["monitor"]["can_swap"] is False
-    assert set(answer) == {*status.snapshot(), "monitor"}
+    assert set(answer) == {*status.snapshot().to_dict(), "monitor"}
 
 
 def test_history_goes_on_from_where_one_was(client: httpx.Client, monitor: Monitor, make: Make) -> None:
@@ -98,28 +100,26 @@ def test_frames_and_ng_pictures(client: httpx.Client, monitor: Monitor, make: Ma
 def test_health_says_why_not(client: httpx.Client, status: LineStatus) -> None:
     assert client.get("/health").status_code == 200
     status.connection("top", connected=False, reconnects=0)
-    status.raise_alarm(Alarm("drift", "scores rise", "top"))
+    status.raise_alarm("drift", "scores rise", "top")
     answer = client.get("/health")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["camera top is away"]
     assert answer.json()["alarms"][0]["text"] == "scores rise"
-    status.put("state", "stopping")
+    status.pulse("stopping")
     assert client.get("/health").json()["reasons"] == ["the line is stopping", "camera top is away"]
 
 
-def test_silence_is_a_reason() -> None:
-    camera = {"live": True, "connected": True, "last_result_age_s": STALE_S + 2}
-    snapshot = {"healthy": False, "state": "running", "pulse_age_s": 0.1, "cameras": {"top": camera}}
-    assert problems(snapshot) == ["camera top has given no result for 12 s"]
+def test_silence_is_a_reason(status: LineStatus) -> None:
+    known = status.snapshot()
+    silent = dataclasses.replace(known.cameras["top"], last_result_age_s=STALE_S + 2)
+    assert dataclasses.replace(known, cameras={"top": silent}).problems == ["camera top has given no result for 12 s"]
 
 
 def test_an_engine_that_hangs_is_a_reason(status: LineStatus, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert status.snapshot()["healthy"]
+    assert status.snapshot().problems == []
     later = time.monotonic() + STALE_S + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    snapshot = status.snapshot()
-    assert not snapshot["healthy"]
-    assert problems(snapshot) == ["the engine has not come back from a frame for 11 s"]
+    assert status.snapshot().problems == ["the engine has not come back from a frame for 11 s"]
 
 
 def test_metrics(client: httpx.Client) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from simplenet_edge.runtime.monitor.metrics import metrics_text
-from simplenet_edge.runtime.status import Alarm, LineStatus
+from simplenet_edge.runtime.snapshot import ShadowSnapshot
+from simplenet_edge.runtime.status import LineStatus
 from tests.bundles import THRESHOLD
 from tests.runtime.monitor.conftest import Make
 
@@ -29,15 +30,16 @@ def test_every_number_of_the_status_is_there(status: LineStatus, make: Make) -> 
     for verdict in ("OK", "OK", "NG", "INVALID"):
         status.add(make(verdict))
     status.connection("top", connected=False, reconnects=4)
-    status.raise_alarm(Alarm("drift", "scores rise", "top"))
-    counts = {"compared": 9, "disagreed": 3, "ok_to_ng": 2, "ng_to_ok": 1, "skipped": 5, "error": None}
-    status.put("shadow", {"bundle_id": "abc", **counts})
+    status.raise_alarm("drift", "scores rise", "top")
+    known = status.snapshot()
+    assert known.model is not None
+    status.put_parts(known.model, ShadowSnapshot("abc", 9, 3, 2, 1, skipped=5, error=None), known.sinks)
     samples = samples_of(status)
     assert at(samples, "frames_total", camera="top", verdict="OK") == 2
     assert at(samples, "frames_total", camera="top", verdict="NG") == 1
     assert at(samples, "frames_total", camera="top", verdict="INVALID") == 1
     assert at(samples, "invalid_total", camera="top", cause="source") == 1
-    assert at(samples, "dropped_frames_total", camera="top") == status.snapshot()["cameras"]["top"]["dropped"]
+    assert at(samples, "dropped_frames_total", camera="top") == status.snapshot().to_dict()["cameras"]["top"]["dropped"]
     assert at(samples, "reconnects_total", camera="top") == 4
     assert at(samples, "camera_connected", camera="top") == 0
     assert at(samples, "latency_seconds", camera="top", quantile="0.99") == 0.008

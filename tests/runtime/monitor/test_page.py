@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simplenet_edge.runtime.monitor import Monitor
-from simplenet_edge.runtime.status import Alarm, LineStatus
+from simplenet_edge.runtime.status import LineStatus
 from tests.runtime.monitor.chromium import Chromium, take_screenshot
 from tests.runtime.monitor.conftest import Make
 
@@ -39,7 +39,7 @@ def says(camera: str, verdict: str) -> str:
 
 
 def test_verdict_picture_chart_and_gallery_appear(page: Chromium, status: LineStatus, make: Make) -> None:
-    status.raise_alarm(Alarm("drift", "scores <b>rise</b>", "top"))
+    status.raise_alarm("drift", "scores <b>rise</b>", "top")
     with Monitor(status, port=0) as monitor:
         feed(monitor, status, make, ["OK", "OK", "INVALID", "NG"])
         page.open(monitor.url)
@@ -111,7 +111,7 @@ def test_a_camera_that_is_away_has_no_verdict(page: Chromium, status: LineStatus
         assert "camera top is away" in page.text("#alarms")
         status.connection("top", connected=True, reconnects=1)
         page.wait_for(says(TOP, "OK"))
-        status.put("state", "stopping")
+        status.pulse("stopping")
         page.wait_for(says(TOP, "STOPPING"))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from simplenet_edge.runtime.detector import Detection, StageTimes
 from simplenet_edge.runtime.monitor.pictures import draw_result
-from simplenet_edge.runtime.records import FrameRecord, FrameResult, View
+from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.regions import find_regions
+from simplenet_edge.runtime.sources.base import View
 from simplenet_edge.spec import Frames, InputSpec
 from tests.runtime.monitor.conftest import WHEN
 
@@ -19,15 +22,16 @@ LETTERBOX = InputSpec(32, 32, resize="letterbox")
 CROP = InputSpec(24, 24, resize="center-crop", resize_to=32)
 
 
-def result_of(image: Frames | None, spec: InputSpec, hot: tuple[slice, slice], view: View) -> FrameResult:
+def result_of(image: Frames, spec: InputSpec, hot: tuple[slice, slice], view: View) -> FrameResult:
     """NG for a map that is hot in some of its pixels."""
     anomaly_map = np.zeros(spec.size_hw, np.float32)
     anomaly_map[hot] = 4.0
     frame = np.zeros((*spec.size_hw, 3), np.uint8)
     verdict = Detection("NG", 4.0, 1.0, anomaly_map, frame, spec, StageTimes(1, 1, 1), 0.0, 1.0)
-    inspected_hw = image.shape[:2] if view.xywh is None else view.xywh[:1:-1]  # type: ignore[union-attr]
-    regions = find_regions(anomaly_map, 1.0, spec, inspected_hw, view.xywh[:2] if view.xywh else (0, 0))
-    return FrameResult(FrameRecord(0, "part", WHEN, image, view=view), "id", 1.0, verdict, regions=regions)
+    record = view.crop(FrameRecord(0, "part", WHEN, image))
+    assert record.image is not None
+    regions = find_regions(anomaly_map, 1.0, spec, record.image.shape[:2], record.offset_xy)
+    return FrameResult(record, "id", 1.0, verdict, regions=regions)
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -49,9 +53,11 @@ def test_heat_and_box_lie_where_the_model_saw_it(
     spec: InputSpec, view: View, hot: tuple[slice, slice], expected: tuple[int, int, int, int]
 ) -> None:
     image = np.full((160, 320, 3), GREY, np.uint8)
-    picture = draw_result(result_of(image, spec, hot, view))
+    result = result_of(image, spec, hot, view)
+    picture = draw_result(result)
     assert picture is not None
-    assert picture.shape == view.crop(image).shape
+    assert result.record.image is not None
+    assert picture.shape == result.record.image.shape
     red = (picture[:, :, 2] > GREY + 10) & (picture[:, :, 0] < GREY - 10)
     assert np.abs(np.subtract(box_of(red), expected)).max() <= 6  # the heat fades over one cell
     line = (picture == CYAN).all(axis=2)
@@ -78,9 +84,8 @@ def test_a_large_image_is_shown_smaller() -> None:
     assert np.abs(np.subtract(box_of(line), (400, 100, 600, 200))).max() <= 6
 
 
-def invalid(image: object, view: View = View()) -> FrameResult:  # noqa: B008
-    record = FrameRecord(0, "part", WHEN, image, view=view)  # type: ignore[arg-type]
-    return FrameResult(record, "id", 1.0, None, "the engine refuses it", "engine")
+def invalid(image: Any, view: View = View()) -> FrameResult:  # noqa: B008
+    return FrameResult(view.crop(FrameRecord(0, "part", WHEN, image)), "id", 1.0, None, "it can't be used", "source")
 
 
 @pytest.mark.parametrize(

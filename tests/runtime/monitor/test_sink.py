@@ -10,8 +10,10 @@ import pytest
 from simplenet_edge.runtime.monitor import sink as sink_module
 from simplenet_edge.runtime.monitor.gallery import Gallery
 from simplenet_edge.runtime.monitor.history import History
+from simplenet_edge.runtime.monitor.pictures import encode_jpeg
 from simplenet_edge.runtime.monitor.sink import MonitorSink
-from simplenet_edge.runtime.records import View
+from simplenet_edge.runtime.sources.base import View
+from simplenet_edge.spec import Frames
 from tests.runtime.monitor.chromium import wait_until
 from tests.runtime.monitor.conftest import Make
 
@@ -43,8 +45,8 @@ def test_a_history_of_a_fast_line_keeps_the_highest_score_and_every_verdict(make
         history.add(result, sequence=i + 1, time_s=100.0 + i * 0.01)
     (point,) = history.since(3)
     assert (point["ok"], point["ng"], point["invalid"], point["verdict"]) == (2, 1, 1, "NG")
-    assert results[1].inspection is not None
-    assert point["score"] == results[1].inspection.score
+    assert results[1].detection is not None
+    assert point["score"] == results[1].detection.score
 
 
 def test_a_history_is_bounded(make: Make) -> None:
@@ -57,12 +59,11 @@ def test_a_history_is_bounded(make: Make) -> None:
     assert points[-1]["id"] == 3999
 
 
-def test_a_worse_verdict_stays_until_somebody_can_have_seen_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worse_verdict_stays_until_somebody_can_have_seen_it(make: Make) -> None:
     def shown(name: str = "top") -> str:
         return str(sink.history()["cameras"][name]["shown"]["verdict"])
 
-    sink = MonitorSink()
-    monkeypatch.setattr(sink_module, "_HOLD_S", 3600.0)
+    sink = MonitorSink(hold_s=3600.0)
     sink.write(make("OK"))
     assert shown() == "OK"
     sink.write(make("NG"))
@@ -70,16 +71,14 @@ def test_a_worse_verdict_stays_until_somebody_can_have_seen_it(make: Make, monke
     sink.write(make("OK"))
     assert shown() == "NG"
     assert sink.history(since=4)["cameras"]["top"]["shown"]["sequence"] == 2
-    monkeypatch.setattr(sink_module, "_HOLD_S", 0.0)
+    sink.hold_s = 0.0
     assert shown() == "OK"  # although no further result came
     sink.write(make("INVALID"))
     assert shown() == "INVALID"
 
 
-def test_the_picture_is_of_the_result_that_is_shown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "_PICTURE_S", 0.0)
-    monkeypatch.setattr(sink_module, "_HOLD_S", 0.0)
-    sink = MonitorSink()
+def test_the_picture_is_of_the_result_that_is_shown(make: Make) -> None:
+    sink = MonitorSink(hold_s=0.0, picture_s=0.0)
     assert sink.picture("top") is None
     sink.write(make("OK"))
     good = decode(sink.picture("top"))
@@ -95,10 +94,13 @@ def test_the_picture_is_of_the_result_that_is_shown(make: Make, monkeypatch: pyt
 
 def test_only_what_is_asked_for_is_encoded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[float] = []
-    real = sink_module.encode_jpeg
-    monkeypatch.setattr(sink_module, "encode_jpeg", lambda image: encoded.append(time.monotonic()) or real(image))
-    monkeypatch.setattr(sink_module, "_HOLD_S", 0.0)
-    sink = MonitorSink()
+
+    def encode(image: Frames) -> bytes:
+        encoded.append(time.monotonic())
+        return encode_jpeg(image)
+
+    monkeypatch.setattr(sink_module, "encode_jpeg", encode)
+    sink = MonitorSink(hold_s=0.0)
     result = make("OK")
     for _ in range(500):
         sink.write(result)
@@ -113,7 +115,7 @@ def test_only_what_is_asked_for_is_encoded(make: Make, monkeypatch: pytest.Monke
 def test_the_view_is_cut_out(make: Make) -> None:
     sink = MonitorSink()
     result = make("OK")
-    sink.write(dataclasses.replace(result, record=dataclasses.replace(result.record, view=View((8, 4, 20, 16)))))
+    sink.write(dataclasses.replace(result, record=View((8, 4, 20, 16)).crop(result.record)))
     assert decode(sink.picture("top", heat=False)).shape == (16, 20, 3)
 
 

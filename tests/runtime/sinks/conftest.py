@@ -1,4 +1,4 @@
-"""Retries without the wait that a line would take between them, and a disk that is soon full."""
+"""A disk that is soon full."""
 
 from __future__ import annotations
 
@@ -7,16 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from simplenet_edge.runtime.sinks import network, worker
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (network, worker):
-        monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.02)
-        monkeypatch.setattr(module, "_LAST_RETRY_S", 0.05)
-    monkeypatch.setattr(worker, "_IDLE_S", 0.02)
 
 
 @pytest.fixture

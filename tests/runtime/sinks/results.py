@@ -11,6 +11,8 @@ import numpy as np
 from simplenet_edge.runtime.detector import Detection, StageTimes
 from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.regions import Region
+from simplenet_edge.runtime.sinks import Sink
+from simplenet_edge.runtime.sinks.worker import SinkWorker, WorkerTimings
 from simplenet_edge.spec import InputSpec
 from tests.bundles import HEIGHT, THRESHOLD, WIDTH, even_frames, with_spot
 
@@ -32,8 +34,13 @@ def result(
     score = float(number) + (100 if verdict == "NG" else 0)
     heat = np.full((HEIGHT, WIDTH), NORMAL_LEVEL, np.float32)
     times = StageTimes(1.0, 2.0, 3.0)
-    inspection = Detection(verdict, score, THRESHOLD, heat, image, SPEC, times, NORMAL_LEVEL, THRESHOLD)  # type: ignore[arg-type]
-    return FrameResult(record, "abc", THRESHOLD, inspection, regions=regions)
+    detection = Detection(verdict, score, THRESHOLD, heat, image, SPEC, times, NORMAL_LEVEL, THRESHOLD)  # type: ignore[arg-type]
+    return FrameResult(record, "abc", THRESHOLD, detection, regions=regions)
+
+
+def worker(sink: Sink, *, wait: bool, capacity: int | None = None) -> SinkWorker:
+    """A worker that retries without the wait that a line would take between its tries."""
+    return SinkWorker(sink, wait=wait, capacity=capacity, timings=WorkerTimings(retry_s=(0.02, 0.05), idle_s=0.02))
 
 
 def until(condition: Callable[[], object], what: str = "what the test waits for") -> None:

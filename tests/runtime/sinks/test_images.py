@@ -10,11 +10,13 @@ import pytest
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import open_engine
 from simplenet_edge.errors import ConfigError, SinkError
+from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import overlay
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.records import FrameRecord, FrameResult, View
+from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.regions import Region
 from simplenet_edge.runtime.sinks import OverlaySink
+from simplenet_edge.runtime.sources.base import View
 from tests.bundles import HEIGHT, THRESHOLD, WIDTH, even_frames, with_spot
 from tests.runtime.sinks.results import NORMAL_LEVEL, WHEN, result
 
@@ -46,11 +48,11 @@ def test_overlays_of_what_is_asked_for(tmp_path: Path, only: str, verdicts: list
 def test_an_overlay_is_the_frame_with_its_map(tmp_path: Path, bundle: Bundle) -> None:
     image = with_spot(even_frames(1))[0]
     with open_engine(bundle) as engine:
-        inspection = Detector(engine).inspect(image)
+        detection = Detector(engine).inspect(image)
     with OverlaySink(tmp_path) as sink:
-        sink.write(FrameResult(FrameRecord(7, "part7.png", WHEN, image), bundle.id, THRESHOLD, inspection))
+        sink.write(FrameResult(FrameRecord(7, "part7.png", WHEN, image), bundle.id, THRESHOLD, detection))
     (path,) = tmp_path.iterdir()
-    expected = overlay(inspection.frame, inspection.map, THRESHOLD, NORMAL_LEVEL)
+    expected = overlay(detection.frame, detection.map, THRESHOLD, NORMAL_LEVEL)
     np.testing.assert_array_equal(cv2.imread(str(path)), expected)
 
 
@@ -60,14 +62,14 @@ def test_boxes_lie_around_the_regions(tmp_path: Path, xywh: tuple[int, int, int,
     region = Region(left + 40, top + 20, 8, 8, 64, 130.0)  # the spot, at (20, 10) of the model frame
     ng = result(7, "NG", regions=(region,))
     size_hw = (2 * HEIGHT, 2 * WIDTH) if xywh is None else (200, 300)
-    camera_image = np.zeros((*size_hw, 3), np.uint8)
-    ng = dataclasses.replace(ng, record=dataclasses.replace(ng.record, image=camera_image, view=View(xywh)))
+    record = dataclasses.replace(ng.record, image=np.zeros((*size_hw, 3), np.uint8))
+    ng = dataclasses.replace(ng, record=View(xywh).crop(record))
     with OverlaySink(tmp_path) as sink:
         sink.write(ng)
     (path,) = tmp_path.iterdir()
-    drawn = cv2.imread(str(path))
-    assert ng.inspection is not None
-    plain = overlay(ng.inspection.frame, ng.inspection.map, THRESHOLD, NORMAL_LEVEL)
+    drawn = read_image(path)
+    assert ng.detection is not None
+    plain = overlay(ng.detection.frame, ng.detection.map, THRESHOLD, NORMAL_LEVEL)
     changed = np.argwhere((drawn != plain).any(axis=2))
     assert changed.min(axis=0).tolist() == [9, 19]
     assert changed.max(axis=0).tolist() == [14, 24]

@@ -70,7 +70,7 @@ def test_a_result_is_either_inspected_or_has_a_reason() -> None:
     with pytest.raises(AssertionError):
         FrameResult(ok.record, "abc", THRESHOLD, None)
     with pytest.raises(AssertionError):
-        FrameResult(ok.record, "abc", THRESHOLD, ok.inspection, reason="but why")
+        FrameResult(ok.record, "abc", THRESHOLD, ok.detection, reason="but why")
 
 
 def test_each_line_is_on_disk_when_write_returns(tmp_path: Path) -> None:

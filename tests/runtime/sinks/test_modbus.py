@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import struct
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pymodbus.client import ModbusTcpClient
@@ -12,9 +14,9 @@ from pymodbus.datastore import ModbusDeviceContext, ModbusSequentialDataBlock, M
 from pymodbus.server import ModbusTcpServer
 
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
-from simplenet_edge.runtime.sinks import ModbusAddress, ModbusSink, SinkWorker, open_sink
+from simplenet_edge.runtime.sinks import ModbusAddress, ModbusSink, open_sink
 from tests.runtime.sinks.brokers import free_port
-from tests.runtime.sinks.results import result, until
+from tests.runtime.sinks.results import result, until, worker
 
 UNIT, COIL, REGISTER = 7, 16, 100
 
@@ -31,25 +33,29 @@ class Controller:
         self._thread.start()
         assert self._ready.wait(60)
         self._client = ModbusTcpClient("127.0.0.1", port=port)
-        assert self._client.connect()
+        assert self._client.connect()  # type: ignore[no-untyped-call]
 
     def seen(self) -> tuple[list[int], float, list[bool]]:
-        """Detection and frame, score, and the coils NG, INVALID, heartbeat."""
+        """Verdict and frame, score, and the coils NG, INVALID, heartbeat."""
         registers = self._client.read_holding_registers(REGISTER, count=4, device_id=UNIT).registers
         coils = self._client.read_coils(COIL, count=3, device_id=UNIT).bits[:3]
-        return registers[:2], struct.unpack(">f", struct.pack(">HH", *registers[2:]))[0], coils
+        (score,) = struct.unpack(">f", struct.pack(">HH", *registers[2:]))
+        return list(registers[:2]), score, list(coils)
 
     def stop(self) -> None:
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
         assert self._server is not None
-        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(60)
+        shutdown = self._server.shutdown()  # type: ignore[no-untyped-call]
+        asyncio.run_coroutine_threadsafe(shutdown, self._loop).result(60)
         self._thread.join()
         self._loop.close()
 
     def _run(self) -> None:
-        device = ModbusDeviceContext(
-            co=ModbusSequentialDataBlock(1, [False] * 200), hr=ModbusSequentialDataBlock(1, [0] * 200)
+        coils, registers = (
+            ModbusSequentialDataBlock(1, values)  # type: ignore[no-untyped-call]
+            for values in ([False] * 200, [0] * 200)
         )
+        device = ModbusDeviceContext(co=coils, hr=registers)
 
         async def serve() -> None:
             context = ModbusServerContext(devices={UNIT: device}, single=False)
@@ -106,22 +112,22 @@ def test_the_address_names_it_all(controller: Controller) -> None:
 
 
 @pytest.mark.parametrize("options", [{"coil": 300}, {"register": 300}, {"unit": 9}])
-def test_a_map_that_the_controller_lacks_is_an_error_at_once(controller: Controller, options: dict[str, int]) -> None:
-    address = {"unit": UNIT, "coil": COIL, "register": REGISTER, **options}
+def test_a_map_that_the_controller_lacks_is_an_error_at_once(controller: Controller, options: dict[str, Any]) -> None:
+    address = dataclasses.replace(ModbusAddress("127.0.0.1", controller.port, UNIT, COIL, REGISTER), **options)
     with pytest.raises(SinkError, match=r"the controller (refuses|takes no verdict)"):
-        ModbusSink(ModbusAddress("127.0.0.1", controller.port, **address)).open()
+        ModbusSink(address).open()
 
 
 def test_an_outage_loses_what_came_meanwhile_and_starts_again_with_invalid() -> None:
     port = free_port()
     controller = Controller(port)
-    with SinkWorker(sink_to(controller), wait=False) as line:
+    with worker(sink_to(controller), wait=False) as line:
         line.submit(result(1))
         until(lambda: controller.seen()[0] == [1, 1])
         controller.stop()
         line.submit(result(2))
-        until(lambda: line.snapshot() == {**line.snapshot(), "lost": 1, "waiting": 0})
-        assert line.snapshot()["error"] is not None
+        until(lambda: (line.snapshot().lost, line.snapshot().waiting) == (1, 0))
+        assert line.snapshot().error is not None
         controller = Controller(port)
         until(lambda: controller.seen()[2][1], "INVALID")  # not the verdict of part 2, nor of part 1
 
@@ -130,7 +136,7 @@ def test_an_outage_loses_what_came_meanwhile_and_starts_again_with_invalid() -> 
             return controller.seen()[0] == [1, 3]
 
         until(is_written)
-        until(lambda: line.snapshot()["error"] is None)  # the controller knows before the worker does
+        until(lambda: line.snapshot().error is None)  # the controller knows before the worker does
     assert controller.seen()[0] == [0, 0]
     controller.stop()
 

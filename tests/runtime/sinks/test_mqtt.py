@@ -14,10 +14,11 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
-from simplenet_edge.runtime.sinks import MqttAddress, MqttSink, SinkWorker, Spool, open_sink
+from simplenet_edge.runtime.sinks import MqttAddress, MqttSink, Spool, open_sink
 from simplenet_edge.runtime.sinks.mqtt import PASSWORD_VARIABLE
+from simplenet_edge.runtime.snapshot import SinkSnapshot
 from tests.runtime.sinks.brokers import Broker, free_port, program
-from tests.runtime.sinks.results import result, until
+from tests.runtime.sinks.results import result, until, worker
 
 
 class Listener:
@@ -67,7 +68,7 @@ def listener(broker: Broker) -> Iterator[Listener]:
 
 
 def sink_to(broker: Broker, spool: Path | None = None) -> MqttSink:
-    return MqttSink(MqttAddress("127.0.0.1", "line", broker.port), spool and Spool(spool))
+    return MqttSink(MqttAddress("127.0.0.1", "line", broker.port), None if spool is None else Spool(spool))
 
 
 @pytest.mark.parametrize("spooled", [True, False])
@@ -93,24 +94,24 @@ def test_publishes_each_result_under_its_camera_and_its_state(
 def test_what_was_not_delivered_is_after_the_broker_is_back_in_order_and_once(
     tmp_path: Path, broker: Broker, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with SinkWorker(sink_to(broker, tmp_path / "spool"), wait=False) as line:
+    with worker(sink_to(broker, tmp_path / "spool"), wait=False) as line:
         for n in range(50):
             line.submit(result(n))
-        until(lambda: len(listener.ids()) == 50 and line.snapshot()["waiting"] == 0)
+        until(lambda: len(listener.ids()) == 50 and line.snapshot().waiting == 0)
         broker.kill()
         for n in range(50, 120):
             line.submit(result(n))
-        until(lambda: line.snapshot()["error"] and line.snapshot()["waiting"] == 70)
-        assert "the broker takes no results" in line.snapshot()["error"]
+        until(lambda: line.snapshot().error and line.snapshot().waiting == 70)
+        assert "the broker takes no results" in (line.snapshot().error or "")
         listener.subscribed.clear()
         broker.start()
         # The sink may be back before the listener, which then misses some: it counts what came after all the same.
-        until(lambda: line.snapshot()["waiting"] == 0 and listener.subscribed.is_set())
-        until(lambda: line.snapshot()["error"] is None)
+        until(lambda: line.snapshot().waiting == 0 and listener.subscribed.is_set())
+        until(lambda: line.snapshot().error is None)
         for n in range(120, 150):
             line.submit(result(n))
-        until(lambda: line.snapshot()["waiting"] == 0)
-        assert line.snapshot() == {"written": 150, "lost": 0, "waiting": 0, "error": None}
+        until(lambda: line.snapshot().waiting == 0)
+        assert line.snapshot() == SinkSnapshot(150, 0, 0, None)
     until(lambda: listener.ids()[-1:] == [149])
     heard = listener.ids()
     assert heard == sorted(set(heard))
@@ -120,15 +121,15 @@ def test_what_was_not_delivered_is_after_the_broker_is_back_in_order_and_once(
 
 def test_results_of_a_whole_run_without_a_broker_come_with_the_next_run(tmp_path: Path) -> None:
     broker = Broker(tmp_path)
-    with SinkWorker(sink_to(broker, tmp_path / "spool"), wait=True) as line:
+    with worker(sink_to(broker, tmp_path / "spool"), wait=True) as line:
         for n in range(100):
             line.submit(result(n))
-    assert line.snapshot()["lost"] == 0
+    assert line.snapshot().lost == 0
     broker.start()
     listener = Listener(broker.port)
-    with SinkWorker(sink_to(broker, tmp_path / "spool"), wait=True) as line:
+    with worker(sink_to(broker, tmp_path / "spool"), wait=True) as line:
         line.submit(result(100))
-    assert line.snapshot()["waiting"] == 0
+    assert line.snapshot().waiting == 0
     until(lambda: listener.states() == ["online", "offline"])
     assert listener.ids() == list(range(101))
     listener.close()
@@ -154,16 +155,16 @@ def test_a_killed_line_is_offline_by_its_will_and_its_spool_is_delivered_by_the_
     tmp_path: Path, broker: Broker, listener: Listener
 ) -> None:
     address = f"mqtt://127.0.0.1:{broker.port}/line"
-    command = [sys.executable, "-c", KILLED, address, tmp_path / "spools"]
+    command = [sys.executable, "-c", KILLED, address, str(tmp_path / "spools")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         run.stdout.readline()
         until(lambda: len(listener.ids()) > 20)
         run.send_signal(signal.SIGKILL)
     until(lambda: listener.states() == ["online", "offline"])
-    with SinkWorker(open_sink(address, spool_folder=tmp_path / "spools"), wait=True) as line:
+    with worker(open_sink(address, spool_folder=tmp_path / "spools"), wait=True) as line:
         line.submit(result(5000))
-        until(lambda: line.snapshot()["waiting"] == 0)
+        until(lambda: line.snapshot().waiting == 0)
     until(lambda: listener.ids()[-1:] == [5000])
     heard = listener.ids()
     once = list(dict.fromkeys(heard))

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from simplenet_edge.errors import ConfigError, SinkError
-from simplenet_edge.runtime.sinks import SinkWorker, Spool, WebhookSink, webhook
+from simplenet_edge.runtime.sinks import Spool, WebhookSink
+from simplenet_edge.runtime.snapshot import SinkSnapshot
 from tests.runtime.sinks.brokers import free_port
-from tests.runtime.sinks.results import result, until
+from tests.runtime.sinks.results import result, until, worker
 
 
 class Server(ThreadingHTTPServer):
@@ -106,52 +107,52 @@ def test_what_is_not_2xx_is_a_failure(server: Server, status: int) -> None:
 
 def test_what_was_refused_waits_in_the_spool_and_comes_in_order_and_once(tmp_path: Path, server: Server) -> None:
     sink = WebhookSink(server.url, Spool(tmp_path))
-    with SinkWorker(sink, wait=False) as line:
+    with worker(sink, wait=False) as line:
         line.submit(result(0))
         until(lambda: server.ids() == [0])
         server.status = 503
         for n in range(1, 40):
             line.submit(result(n))
         until(lambda: server.refused > 2)
-        until(lambda: line.snapshot()["waiting"] == 39)
-        assert "503" in line.snapshot()["error"]
+        until(lambda: line.snapshot().waiting == 39)
+        assert "503" in (line.snapshot().error or "")
         server.status = 200
-        until(lambda: line.snapshot()["waiting"] == 0)
-        assert line.snapshot() == {"written": 40, "lost": 0, "waiting": 0, "error": None}
+        until(lambda: line.snapshot().waiting == 0)
+        assert line.snapshot() == SinkSnapshot(40, 0, 0, None)
     assert server.ids() == list(range(40))
 
 
 def test_what_a_run_could_not_deliver_the_next_one_does(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
-    with SinkWorker(WebhookSink(url, Spool(tmp_path)), wait=True) as line:
+    with worker(WebhookSink(url, Spool(tmp_path)), wait=True) as line:
         for n in range(30):
             line.submit(result(n))
-    assert line.snapshot()["waiting"] == 30
+    assert line.snapshot().waiting == 30
     server = Server(port)
-    with SinkWorker(WebhookSink(url, Spool(tmp_path)), wait=True) as line:
+    with worker(WebhookSink(url, Spool(tmp_path)), wait=True) as line:
         line.submit(result(30))
-        until(lambda: line.snapshot()["waiting"] == 0)
+        until(lambda: line.snapshot().waiting == 0)
     assert server.ids() == list(range(31))
     server.end()
 
 
 def test_a_spool_that_overflows_loses_the_oldest_and_says_so(tmp_path: Path) -> None:
     sink = WebhookSink(f"http://127.0.0.1:{free_port()}/", Spool(tmp_path, 64 * 1024))
-    with SinkWorker(sink, wait=False) as line:
+    with worker(sink, wait=False) as line:
         for n in range(400):
             line.submit(result(n))
-        until(lambda: line.snapshot()["written"] == 400)
-        lost = line.snapshot()["lost"]
+        until(lambda: line.snapshot().written == 400)
+        lost = line.snapshot().lost
         assert lost > 0
-        assert line.snapshot()["waiting"] == 400 - lost
+        assert line.snapshot().waiting == 400 - lost
 
 
 def test_a_recorded_line_fails_where_its_spool_overflows(tmp_path: Path) -> None:
     sink = WebhookSink(f"http://127.0.0.1:{free_port()}/", Spool(tmp_path, 64 * 1024))
 
     def run() -> None:
-        with SinkWorker(sink, wait=True) as line:
+        with worker(sink, wait=True) as line:
             for n in range(400):
                 line.submit(result(n))
 
@@ -172,10 +173,9 @@ def test_a_full_disk_does_not_stop_the_sending(small_disk: Path, server: Server)
             sink.write(result(3))
 
 
-def test_a_server_that_never_answers_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "_TIMEOUT_S", 0.1)
+def test_a_server_that_never_answers_is_given_up(server: Server) -> None:
     server.gate.clear()
-    with WebhookSink(server.url) as sink, pytest.raises(SinkError, match="timed out"):
+    with WebhookSink(server.url, timeout_s=0.1) as sink, pytest.raises(SinkError, match="timed out"):
         sink.write(result(1))
 
 

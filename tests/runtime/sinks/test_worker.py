@@ -9,8 +9,10 @@ import pytest
 
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.sinks import Sink, SinkWorker, worker
-from tests.runtime.sinks.results import result, until
+from simplenet_edge.runtime.sinks import Sink
+from simplenet_edge.runtime.sinks.worker import SinkWorker, WorkerTimings
+from simplenet_edge.runtime.snapshot import SinkSnapshot
+from tests.runtime.sinks.results import result, until, worker
 
 
 class Shelf(Sink):
@@ -61,26 +63,26 @@ class NowOrNever(Shelf):
 @pytest.mark.parametrize("wait", [True, False])
 def test_everything_is_written_in_order_and_closed(wait: bool) -> None:
     shelf = Shelf()
-    with SinkWorker(shelf, wait=wait) as line:
+    with worker(shelf, wait=wait) as line:
         for n in range(500):
             line.submit(result(n))
     assert shelf.ids == list(range(500))
     assert (shelf.opened, shelf.closed) == (1, 1)
-    assert line.snapshot() == {"written": 500, "lost": 0, "waiting": 0, "error": None}
+    assert line.snapshot() == SinkSnapshot(500, 0, 0, None)
 
 
 def test_a_live_line_is_never_held_up_and_loses_the_oldest(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf()
     shelf.gate.clear()
-    with SinkWorker(shelf, capacity=3, wait=False) as line:
+    with worker(shelf, capacity=3, wait=False) as line:
         line.submit(result(0))
         assert shelf.busy.wait(60)  # it has 0 in hand
         for n in range(1, 10):
             line.submit(result(n))
-        assert line.snapshot() == {"written": 0, "lost": 6, "waiting": 4, "error": None}
+        assert line.snapshot() == SinkSnapshot(0, 6, 4, None)
         shelf.gate.set()
     assert shelf.ids == [0, 7, 8, 9]
-    assert line.snapshot() == {"written": 4, "lost": 6, "waiting": 0, "error": None}
+    assert line.snapshot() == SinkSnapshot(4, 6, 0, None)
     assert [record.message for record in caplog.records] == [
         "shelf: results are lost: it is slower than the line",
         "shelf: it has caught up; 6 results are lost since the start",
@@ -97,10 +99,10 @@ def test_a_recorded_line_waits_for_room() -> None:
             line.submit(result(n))
         submitted.set()
 
-    with SinkWorker(shelf, capacity=2, wait=True) as line:
+    with worker(shelf, capacity=2, wait=True) as line:
         thread = threading.Thread(target=submit)
         thread.start()
-        until(lambda: line.snapshot()["waiting"] == 3)
+        until(lambda: line.snapshot().waiting == 3)
         assert not submitted.is_set()
         shelf.gate.set()
         thread.join(60)
@@ -111,14 +113,14 @@ def test_a_recorded_line_waits_for_room() -> None:
 def test_a_live_line_goes_on_through_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf()
     shelf.broken = SinkError("the disk is full")
-    with SinkWorker(shelf, wait=False) as line:
+    with worker(shelf, wait=False) as line:
         for n in range(5):
             line.submit(result(n))
         until(lambda: shelf.opened > 3)
-        assert line.snapshot() == {"written": 0, "lost": 0, "waiting": 5, "error": "the disk is full"}
+        assert line.snapshot() == SinkSnapshot(0, 0, 5, "the disk is full")
         shelf.broken = None
-        until(lambda: line.snapshot()["written"] == 5)
-        assert line.snapshot()["error"] is None
+        until(lambda: line.snapshot().written == 5)
+        assert line.snapshot().error is None
     assert shelf.ids == [0, 1, 2, 3, 4]
     assert shelf.closed == shelf.opened
     assert [r.message for r in caplog.records] == ["shelf: the disk is full", "shelf: it takes results again"]
@@ -127,8 +129,8 @@ def test_a_live_line_goes_on_through_an_outage(caplog: pytest.LogCaptureFixture)
 def test_a_live_line_starts_without_its_sink() -> None:
     shelf = Shelf()
     shelf.will_not_open = SinkError("no broker")
-    with SinkWorker(shelf, wait=False) as line:
-        assert line.snapshot()["error"] == "no broker"
+    with worker(shelf, wait=False) as line:
+        assert line.snapshot().error == "no broker"
         line.submit(result(0))
         shelf.will_not_open = None
         until(lambda: shelf.ids == [0])
@@ -137,9 +139,9 @@ def test_a_live_line_starts_without_its_sink() -> None:
 def test_a_bug_in_a_sink_is_logged_with_its_traceback_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf()
     shelf.broken = ZeroDivisionError("a bug")
-    with SinkWorker(shelf, wait=False) as line:
+    with worker(shelf, wait=False) as line:
         line.submit(result(0))
-        until(lambda: line.snapshot()["error"] == "a bug")
+        until(lambda: line.snapshot().error == "a bug")
         shelf.broken = None
         until(lambda: shelf.ids == [0])
     assert caplog.records[0].exc_info is not None
@@ -151,7 +153,7 @@ def test_what_no_waiting_mends_is_raised_at_the_start(wait: bool, error: Excepti
     shelf = Shelf()
     shelf.will_not_open = error
     with pytest.raises(type(error), match=str(error)):
-        SinkWorker(shelf, wait=wait).open()
+        worker(shelf, wait=wait).open()
     assert shelf.closed == 0
 
 
@@ -159,28 +161,28 @@ def test_a_recorded_line_does_not_start_without_its_sink() -> None:
     shelf = Shelf()
     shelf.will_not_open = SinkError("no broker")
     with pytest.raises(SinkError, match="no broker"):
-        SinkWorker(shelf, wait=True).open()
+        worker(shelf, wait=True).open()
 
 
 def test_a_recorded_line_hears_of_a_failure_when_it_submits() -> None:
     shelf = Shelf()
     shelf.broken = SinkError("the disk is full")
-    line = SinkWorker(shelf, wait=True)
+    line = worker(shelf, wait=True)
     line.open()
     line.submit(result(0))
-    until(lambda: line.snapshot()["error"])
+    until(lambda: line.snapshot().error)
     for _ in range(2):
         with pytest.raises(SinkError, match="the disk is full"):
             line.submit(result(1))
     line.close()  # it was told
-    assert line.snapshot() == {"written": 0, "lost": 3, "waiting": 0, "error": "the disk is full"}
+    assert line.snapshot() == SinkSnapshot(0, 3, 0, "the disk is full")
     assert shelf.closed == 1
 
 
 def test_a_recorded_line_hears_of_a_failure_of_the_last_result_at_the_end() -> None:
     shelf = Shelf()
     shelf.broken = SinkError("the disk is full")
-    with pytest.raises(SinkError, match="the disk is full"), SinkWorker(shelf, wait=True) as line:
+    with pytest.raises(SinkError, match="the disk is full"), worker(shelf, wait=True) as line:
         line.submit(result(0))
 
 
@@ -189,9 +191,9 @@ def test_a_failure_does_not_hide_the_error_that_ended_the_line() -> None:
     shelf.broken = SinkError("the disk is full")
 
     def run() -> None:
-        with SinkWorker(shelf, wait=True) as line:
+        with worker(shelf, wait=True) as line:
             line.submit(result(0))
-            until(lambda: line.snapshot()["error"])
+            until(lambda: line.snapshot().error)
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -211,21 +213,20 @@ def test_a_blocked_line_is_let_go_when_its_sink_fails() -> None:
         except SinkError as error:
             raised.append(error)
 
-    with SinkWorker(shelf, capacity=1, wait=True) as line:
+    with worker(shelf, capacity=1, wait=True) as line:
         thread = threading.Thread(target=submit)
         thread.start()
-        until(lambda: line.snapshot()["waiting"] == 2)
+        until(lambda: line.snapshot().waiting == 2)
         shelf.gate.set()
         thread.join(60)
     assert [str(error) for error in raised] == ["the disk is full"]
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_a_sink_that_hangs_does_not_hang_the_shutdown(wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_CLOSE_S", 0.05)
+def test_a_sink_that_hangs_does_not_hang_the_shutdown(wait: bool) -> None:
     shelf = Shelf()
     shelf.gate.clear()
-    line = SinkWorker(shelf, wait=wait)
+    line = SinkWorker(shelf, wait=wait, timings=WorkerTimings(close_s=0.05))
     line.open()
     for n in range(4):
         line.submit(result(n))
@@ -235,7 +236,7 @@ def test_a_sink_that_hangs_does_not_hang_the_shutdown(wait: bool, monkeypatch: p
             line.close(timeout_s=0.05)
     else:
         line.close(timeout_s=0.05)
-    lost = {"written": 0, "lost": 4, "waiting": 0, "error": None}
+    lost = SinkSnapshot(0, 4, 0, None)
     assert line.snapshot() == lost
     shelf.gate.set()  # it wakes up too late, and is not counted twice
     until(lambda: shelf.closed == 1)
@@ -245,27 +246,27 @@ def test_a_sink_that_hangs_does_not_hang_the_shutdown(wait: bool, monkeypatch: p
 def test_what_can_not_be_written_at_the_end_is_lost_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf()
     shelf.broken = SinkError("the broker is away")
-    line = SinkWorker(shelf, wait=False)
+    line = worker(shelf, wait=False)
     line.open()
     for n in range(4):
         line.submit(result(n))
     line.close(timeout_s=0.1)
-    assert line.snapshot() == {"written": 0, "lost": 4, "waiting": 0, "error": "the broker is away"}
+    assert line.snapshot() == SinkSnapshot(0, 4, 0, "the broker is away")
     assert caplog.records[-1].message == "shelf: results are lost: the broker is away"
     line.submit(result(5))  # after the end: lost too
-    assert line.snapshot()["lost"] == 5
+    assert line.snapshot().lost == 5
 
 
 def test_an_old_verdict_is_not_written_where_that_would_mislead() -> None:
     shelf = NowOrNever()
     shelf.broken = SinkError("the controller is away")
-    with SinkWorker(shelf, wait=False) as line:
+    with worker(shelf, wait=False) as line:
         line.submit(result(0))
         until(lambda: shelf.opened == 2)  # it is opened again, not written to
-        assert line.snapshot() == {"written": 0, "lost": 1, "waiting": 0, "error": "the controller is away"}
+        assert line.snapshot() == SinkSnapshot(0, 1, 0, "the controller is away")
         shelf.broken = None
         line.submit(result(1))
-        until(lambda: line.snapshot()["written"] + line.snapshot()["lost"] == 2)
+        until(lambda: line.snapshot().written + line.snapshot().lost == 2)
     assert 0 not in shelf.ids
 
 
@@ -277,13 +278,13 @@ def test_numbers_are_kept_and_images_are_not() -> None:
             seen.append(result)
 
     given = result(7, "NG")
-    with SinkWorker(Reader(), wait=True) as line:
+    with worker(Reader(), wait=True) as line:
         line.submit(given)
     (got,) = seen
     assert got.to_dict() == given.to_dict()
     assert got.record.image is None
-    assert got.inspection is not None
-    assert got.inspection.map.size == got.inspection.frame.size == 0
+    assert got.detection is not None
+    assert got.detection.map.size == got.detection.frame.size == 0
 
 
 def test_a_sink_for_images_gets_them_and_a_short_queue() -> None:
@@ -291,15 +292,15 @@ def test_a_sink_for_images_gets_them_and_a_short_queue() -> None:
     shelf.gate.clear()
     given = result(0)
     alive = weakref.ref(given)
-    with SinkWorker(shelf, wait=False) as line:
+    with worker(shelf, wait=False) as line:
         line.submit(given)
         assert shelf.busy.wait(60)
         for n in range(1, 9):
             line.submit(result(n))
-        assert line.snapshot()["waiting"] == 1 + PictureShelf.capacity
+        assert line.snapshot().waiting == 1 + PictureShelf.capacity
         del given
         shelf.gate.set()
-        until(lambda: line.snapshot()["waiting"] == 0)
+        until(lambda: line.snapshot().waiting == 0)
 
         def is_gone() -> bool:
             gc.collect()
@@ -310,15 +311,26 @@ def test_a_sink_for_images_gets_them_and_a_short_queue() -> None:
 
 def test_idles_while_there_is_nothing_to_write() -> None:
     shelf = Shelf()
-    with SinkWorker(shelf, wait=False):
+    with worker(shelf, wait=False):
         until(lambda: shelf.idled > 3)
+
+
+def test_a_sink_with_a_fault_idles_after_pauses_that_grow() -> None:
+    shelf = Shelf()
+    shelf.fault = "the broker is away"
+    with SinkWorker(shelf, wait=False, timings=WorkerTimings(retry_s=(0.01, 3600.0), idle_s=0.0)) as line:
+        until(lambda: shelf.idled == 4)  # after 0.01, 0.02, 0.04 s
+        for n in range(5):  # a result is no reason to ask sooner
+            line.submit(result(n))
+        until(lambda: line.snapshot().written == 5)
+        assert shelf.idled < 8
 
 
 def test_counts_what_a_sink_holds_and_loses_by_itself() -> None:
     shelf = Shelf()
     shelf.waiting, shelf.lost, shelf.fault = 5, 2, "the broker is away"
-    with SinkWorker(shelf, wait=False) as line:
-        assert line.snapshot() == {"written": 0, "lost": 2, "waiting": 5, "error": "the broker is away"}
+    with worker(shelf, wait=False) as line:
+        assert line.snapshot() == SinkSnapshot(0, 2, 5, "the broker is away")
 
 
 def test_a_recorded_line_fails_where_a_sink_gives_up_a_result() -> None:
@@ -326,17 +338,16 @@ def test_a_recorded_line_fails_where_a_sink_gives_up_a_result() -> None:
         def write(self, result: FrameResult) -> None:
             self.lost += 1
 
-    with pytest.raises(SinkError, match="shelf lost 1 results"), SinkWorker(Leaky(), wait=True) as line:
+    with pytest.raises(SinkError, match="shelf lost 1 results"), worker(Leaky(), wait=True) as line:
         line.submit(result(0))
 
 
-def test_a_line_starts_as_soon_as_its_sink_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_IDLE_S", 3600)
-    with SinkWorker(Shelf(), wait=True) as line:  # it would give up after 10 s
-        assert line.snapshot()["error"] is None
+def test_a_line_starts_as_soon_as_its_sink_is_open() -> None:
+    with SinkWorker(Shelf(), wait=True, timings=WorkerTimings(idle_s=3600)) as line:  # it would give up after 10 s
+        assert line.snapshot().error is None
         line.submit(result(0))
 
 
 def test_a_queue_holds_something() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
-        SinkWorker(Shelf(), capacity=0, wait=True)
+        worker(Shelf(), capacity=0, wait=True)

@@ -173,7 +173,8 @@ def test_a_share_that_is_not_mounted_any_more_is_invalid_and_its_old_files_stay_
 def test_a_file_that_is_written_while_it_is_read_comes_once(
     folder: Path, frames: Iterator[FrameRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    larger, reads = cv2.imencode(".png", np.vstack([PART, PART]))[1].tobytes(), []
+    larger = cv2.imencode(".png", np.vstack([PART, PART]))[1].tobytes()
+    reads: list[str] = []
 
     def read_and_write(path: Path) -> Frames:
         image = read_image(path)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from simplenet_edge.runtime.sources.image_check import PictureCheck
+from simplenet_edge.runtime.sources.image_check import ImageCheck
 from simplenet_edge.spec import Frames
 
 
@@ -28,13 +28,13 @@ THIN_PART[:, :40] = noise(80, 90)[:, :40]
     ],
 )
 def test_black(image: Frames, black: bool) -> None:
-    fault = PictureCheck(math.inf, black=True).fault(image, 0.0)
+    fault = ImageCheck(math.inf, black=True).fault(image, 0.0)
     assert (fault is not None and "the picture is black" in fault) == black
-    assert PictureCheck(math.inf, black=False).fault(image, 0.0) is None
+    assert ImageCheck(math.inf, black=False).fault(image, 0.0) is None
 
 
 def test_repeats_are_a_fault_once_they_last() -> None:
-    check = PictureCheck(3.0, black=True)
+    check = ImageCheck(3.0, black=True)
     times = [0.0, 1.0, 2.0, 2.9, 3.0, 4.0]
     assert [check.fault(noise(90, 110), time) is None for time in times] == [True] * 4 + [False] * 2
     assert check.fault(noise(90, 110, seed=1), 5.0) is None
@@ -42,11 +42,11 @@ def test_repeats_are_a_fault_once_they_last() -> None:
 
 
 def test_two_pictures_prove_nothing_however_far_apart() -> None:
-    check = PictureCheck(3.0, black=True)
+    check = ImageCheck(3.0, black=True)
     assert all(check.fault(noise(90, 110), time) is None for time in (0.0, 100.0, 200.0))
     assert "3 times" in (check.fault(noise(90, 110), 300.0) or "")
 
 
 def test_repeats_can_be_let_pass() -> None:
-    check = PictureCheck(math.inf, black=True)
+    check = ImageCheck(math.inf, black=True)
     assert all(check.fault(noise(90, 110), time) is None for time in range(100))

@@ -215,8 +215,3 @@ def test_no_more_than_two_threads_are_left_behind() -> None:
         assert source.opened == 3
         source.release.set()
     until(lambda: source.closed == source.opened)
-
-
-def test_waits_double_up_to_the_longest() -> None:
-    settings = LiveSettings()
-    assert [settings.backoff(i) for i in (0, 1, 2, 5, 6, 7, 10**6)] == [0.5, 1.0, 2.0, 16.0, 30.0, 30.0, 30.0]

@@ -21,6 +21,7 @@ def test_the_same_parts_for_the_same_seed() -> None:
     for a, b, c in zip(found, again, other, strict=True):
         assert a.image is not None
         assert b.image is not None
+        assert c.image is not None
         assert a.image.shape == (48, 64, 3)
         assert a.image.dtype == np.uint8
         np.testing.assert_array_equal(a.image, b.image)
