@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import csv as csv_format
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES
+from simplenet_edge.imaging.folder import image_files
 
 __all__ = ["GOOD_TEST_SHARE", "Dataset", "Sample", "content_hash", "load_dataset"]
 
@@ -223,25 +222,11 @@ def _images(folder: Path, what: str) -> list[PurePosixPath]:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: expected a folder of {what}, found {found}; check the path")
-    names: list[PurePosixPath] = []
-    seen = set()  # a link may lead back up
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        seen.add(os.path.realpath(parent))
-        folders[:] = [
-            name
-            for name in sorted(folders)
-            if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in seen
-        ]
-        inside = Path(parent).relative_to(folder)
-        names.extend(PurePosixPath((inside / name).as_posix()) for name in files if _is_image(name))
+    names = [PurePosixPath(path.relative_to(folder).as_posix()) for path, _ in image_files(folder)]
     if not names:
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{folder}: expected a folder of {what}, found no image ({endings}) in it; add some")
     return sorted(names, key=str)
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _match_masks(images: Iterable[PurePosixPath], folder: Path, skip: str | None = None) -> dict[PurePosixPath, Path]:
@@ -287,7 +272,3 @@ def _refuse_nesting(folders: Iterable[Path]) -> None:
                     f"the folders of good parts, defective parts and masks must lie apart, and {inner} is in {outer}; "
                     "move it out"
                 )
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error

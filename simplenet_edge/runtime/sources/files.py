@@ -11,6 +11,7 @@ import cv2
 
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES, read_image
+from simplenet_edge.imaging.folder import image_files
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.capture import CaptureDevice, open_capture
@@ -39,7 +40,10 @@ class ImageFiles(Source):
         if self.folder is None:
             self._files = [self.path]
             return
-        files = [file for file in self.folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        try:
+            files = [file for file, _ in image_files(self.folder)]
+        except OSError as error:
+            raise SourceError(f"{self.folder}: can't be read ({error.strerror}); check permissions") from error
         if not files:
             raise SourceError(f"{self.folder}: no images in it; expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
         self._files = sorted(files, key=natural_order)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.decode import IMAGE_SUFFIXES, read_image
+from simplenet_edge.imaging.decode import read_image
+from simplenet_edge.imaging.folder import image_files
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.files import natural_order
@@ -108,7 +109,7 @@ class WatchedFolder(Source):
         if self._is_mounted and not os.path.ismount(self.folder):
             raise OSError(errno.ENODEV, "it is not mounted")  # else its files would be new ones when it is back
         now_s = time.monotonic()
-        found = dict(_images(self.folder))
+        found = {str(path): stat for path, stat in image_files(self.folder)}
         for path, stat in found.items():
             known = seen.get(path)
             if (
@@ -153,18 +154,3 @@ class WatchedFolder(Source):
 def _state(file: Path) -> tuple[int, int]:
     stat = file.stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def _images(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Image files at any depth. Raises OSError where the folder itself can't be read."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _images(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
-                    yield entry.path, entry.stat()
-            except FileNotFoundError:
-                continue  # moved away since the folder was listed
