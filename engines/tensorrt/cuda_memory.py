@@ -153,7 +153,8 @@ class CudaPython(CudaMemory):
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address = int(self._check(self._runtime.cudaMallocHost(nbytes)))
         self._free.append(lambda: self._check(self._runtime.cudaFreeHost(address)))
-        return np.ndarray(shape, dtype, buffer=memoryview((ctypes.c_byte * nbytes).from_address(address)))
+        locked = memoryview((ctypes.c_byte * nbytes).from_address(address))
+        return np.frombuffer(locked, np.uint8).view(dtype).reshape(shape)
 
     def device_buffer(self, nbytes: int) -> int:
         """The address of new device memory."""

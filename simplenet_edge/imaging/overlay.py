@@ -34,12 +34,14 @@ def overlay(image: Frames, anomaly_map: npt.NDArray[np.float32], threshold: floa
     heat = np.clip((anomaly_map - normal_level) / span, 0, 2) if span > 0 else 1.0 * (anomaly_map > threshold)
     colour = _heat_table()[np.rint(heat * 127.5).astype(np.uint8)]
     opacity = _OPACITY * np.minimum(heat, 1)[:, :, None]
-    return np.asarray(np.rint(image * (1 - opacity) + colour * opacity), np.uint8)
+    drawn = np.array(image)
+    drawn[...] = np.rint(image * (1 - opacity) + colour * opacity)
+    return drawn
 
 
 def outline(image: Frames, mask: npt.NDArray[np.bool_]) -> Frames:
     """The image uint8 `(H, W, 3)` BGR with a line around each region of its mask bool `(H, W)`."""
-    drawn = image.copy()
+    drawn = np.array(image)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(drawn, contours, -1, _OUTLINE_BGR, thickness=max(1, round(min(mask.shape) / 200)))
     return drawn

@@ -25,7 +25,7 @@ def measured(bundle: Bundle) -> Values:
     """A real result as it is read from a file; tests must not change it."""
     config = BenchmarkConfig(batch_sizes=(1, 2), duration_s=0.05, max_warmup=2, camera_hw=(90, 160))
     result = benchmark(bundle, (Candidate("onnxruntime", threads=1),), config)
-    return json.loads(json.dumps(result.to_dict()))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(result.to_dict()))
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +17,7 @@ SCALE, ZERO = np.float32(0.1), np.int8(0)
 
 def graph_of(
     nodes: list[onnx.NodeProto],
-    constants: dict[str, np.ndarray | np.generic],
+    constants: Mapping[str, np.ndarray | np.generic],
     opset: int = 18,
     domains: tuple[str, ...] = (),
     frames: int = TensorProto.FLOAT,

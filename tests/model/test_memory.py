@@ -25,8 +25,7 @@ CONFIG = SimpleNetConfig("resnet18", ("layer2", "layer3"), 64, 64, memory_size=3
 def cache_of(model: SimpleNet, n_images: int, seed: int = 0) -> FeatureCache:
     height, width = model.grid_hw
     rng = np.random.default_rng(seed)
-    rows = rng.standard_normal((n_images * height * width, 64)) @ rng.standard_normal((64, 64))
-    rows = rows.astype(np.float16)
+    rows = (rng.standard_normal((n_images * height * width, 64)) @ rng.standard_normal((64, 64))).astype(np.float16)
     mean, std = rows.astype(float).mean(0), rows.astype(float).std(0)
     return FeatureCache(rows, mean, std, np.corrcoef(rows.astype(float).T), n_images)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.synthetic.flange import DEFECTS, render_part, write_demo_dataset
 
 SIZE = 320
@@ -112,9 +113,9 @@ def test_the_layout_is_that_of_mvtec_ad(dataset: Path) -> None:
 
 def test_files_hold_what_the_renderer_gives(dataset: Path) -> None:
     for path in dataset.glob("t*/*/*.png"):
-        assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape == (96, 96, 3)
+        assert read_image(path).shape == (96, 96, 3)
     for path in dataset.glob("ground_truth/*/*.png"):
-        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        mask = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
         assert mask.shape == (96, 96)
         assert set(np.unique(mask)) == {0, 255}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -227,4 +227,4 @@ def test_spent_budget_leaves_one_image_and_one_meta_epoch(parts: Dataset, tmp_pa
 )
 def test_impossible_choices_are_refused(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=field):
-        replace(CONFIG, **{field: value})
+        replace(CONFIG, **{field: cast(Any, value)})

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +66,7 @@ def test_one_table_and_nothing_done_twice(categories: Path, tmp_path: Path) -> N
         measured = evaluate(run.model, datasets[0].test, run.model.input_spec, run.operating_point)
         assert first.seeds[seed].figures["image_auroc"] == measured.metrics.image_auroc
         assert first.seeds[seed].figures["recall"] == measured.verdicts.recall
+        assert measured.metrics.image_auroc is not None
         scores.append(measured.metrics.image_auroc)
         assert (folder / "bolt" / f"seed-{seed}" / "evaluation" / "report.html").is_file()
     mean_std = first.over_seeds("image_auroc")
@@ -96,7 +99,7 @@ def test_other_test_images_are_measured_anew(parts: Path, tmp_path: Path) -> Non
 def test_the_papers_protocol_takes_the_best_meta_epoch_and_says_so(parts: Path, tmp_path: Path) -> None:
     dataset, folder = load_dataset(parts), tmp_path / "sweep"
     result = sweep([dataset], lambda seed: small(seed, meta_epochs=3), folder, seeds=1, protocol="paper")
-    expected = {}
+    expected: dict[int, tuple[Any, ...]] = {}
 
     def watch(model: SimpleNet, meta_epoch: int) -> None:
         assert not model.training
@@ -123,7 +126,7 @@ def test_the_papers_protocol_takes_the_best_meta_epoch_and_says_so(parts: Path, 
 
 def test_a_watched_training_is_bit_equal_and_so_is_one_that_was_cut_off(parts: Path, tmp_path: Path) -> None:
     dataset = load_dataset(parts)
-    prepare = lambda seed: small(seed, meta_epochs=3)  # noqa: E731
+    prepare = partial(small, meta_epochs=3)
     model, config = prepare(0)
     plain = train(model, dataset.train, config, tmp_path / "plain")
 

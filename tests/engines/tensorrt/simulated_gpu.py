@@ -38,7 +38,7 @@ class HostMemory(CudaMemory):
         self._device = device or Device("Orin", "8.7")
         self._can_capture = can_capture
         self._keep: list[npt.NDArray[Any]] = []
-        self.queue: list[Callable[[], None]] = []
+        self.queue: list[Callable[[], object]] = []
         self.recorded = self.replayed = 0
         self.closed = False
 
@@ -62,11 +62,11 @@ class HostMemory(CudaMemory):
 
     def to_device(self, address: int, array: npt.NDArray[Any]) -> None:
         assert array.flags.c_contiguous
-        self.queue.append(lambda: ctypes.memmove(address, array.ctypes.data, array.nbytes) and None)
+        self.queue.append(lambda: ctypes.memmove(address, array.ctypes.data, array.nbytes))
 
     def to_host(self, array: npt.NDArray[Any], address: int) -> None:
         assert array.flags.c_contiguous
-        self.queue.append(lambda: ctypes.memmove(array.ctypes.data, address, array.nbytes) and None)
+        self.queue.append(lambda: ctypes.memmove(array.ctypes.data, address, array.nbytes))
 
     def synchronize(self) -> None:
         queue, self.queue = self.queue, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -266,7 +267,7 @@ def test_absence_of_tensorrt_names_the_commands(bundle: Bundle, monkeypatch: pyt
 
 def test_progress_is_logged_now_and_then(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(provision.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with caplog.at_level(logging.WARNING):
         report = provision.log_progress()
         for step in range(25):

@@ -70,7 +70,7 @@ def test_any_profile_will_do_when_none_is_asked_for(stored: StoredPlan, tmp_path
 
 
 @pytest.mark.parametrize("change", [{"precision": "fp16"}, {"flavour": "tensorrt"}])
-def test_plans_of_other_engines_are_no_news(stored: StoredPlan, tmp_path: Path, change: dict[str, str]) -> None:
+def test_plans_of_other_engines_are_no_news(stored: StoredPlan, tmp_path: Path, change: dict[str, Any]) -> None:
     assert reasons(tmp_path, dataclasses.replace(HERE, **change)) == ""
 
 

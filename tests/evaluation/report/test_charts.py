@@ -83,7 +83,7 @@ def test_the_trade_off_is_steps_through_the_operating_point(
     """Whatever the threshold, a curve of steps between scores passes through what it gives, left to right, upwards."""
     labels = np.repeat([False, True], [len(good), len(defective)])
     false_rejects, hits, _ = roc_curve(labels, np.array([*good, *defective]), drop_intermediate=False)
-    at = (np.mean(np.array(good) > threshold), np.mean(np.array(defective) > threshold))
+    at = (float(np.mean(np.array(good) > threshold)), float(np.mean(np.array(defective) > threshold)))
     root = ElementTree.fromstring(trade_off_svg(false_rejects, hits, at, alpha, len(good)))
     (curve,), (point,) = root.iter("polyline"), root.iter("circle")
     corners = [tuple(map(float, pair.split(","))) for pair in curve.attrib["points"].split()]

@@ -16,6 +16,7 @@ from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.report.html import write_report
 from simplenet_edge.evaluation.results import Evaluation
+from simplenet_edge.imaging.decode import decode_image
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, ScoreStatistics
 
 SPEC = InputSpec(32, 40)
@@ -93,7 +94,7 @@ def gallery(html: str, heading: str) -> list[str]:
 
 def images(html: str) -> list[np.ndarray]:
     found = [base64.b64decode(data) for data in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)]
-    return [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in found]
+    return [decode_image(data) for data in found]
 
 
 def test_the_page_is_well_formed_and_fetches_nothing(samples: list[Sample], tmp_path: Path) -> None:

@@ -128,7 +128,12 @@ def test_syncs_as_often_as_asked(
 ) -> None:
     synced: list[int] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(file), real(file)))
+
+    def fsync(file: int) -> None:
+        synced.append(file)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     with JsonlSink(tmp_path / "line.jsonl", fsync_s=fsync_s) as sink:
         for n in range(3):
             sink.write(result(n))
