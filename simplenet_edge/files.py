@@ -5,14 +5,16 @@ Everything is written under a temporary name in the same folder, synced, and ren
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from simplenet_edge.errors import DataError
 
-__all__ = ["sync_folder", "write_bytes", "write_json", "write_text"]
+__all__ = ["sync_folder", "try_lock", "write_bytes", "write_json", "write_text"]
 
 
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -51,6 +53,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write strict, indented JSON as `write_text` does."""
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def try_lock(file: io.FileIO) -> bool:
+    """Keep other programs off an open file until it is closed, also by a kill; False where one of them holds it."""
+    if sys.platform == "win32":  # no such locks there
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

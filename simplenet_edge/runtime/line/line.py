@@ -126,6 +126,13 @@ class Line:
         called = [sink.name for sink in sinks]
         if len(set(called)) < len(called):
             raise ConfigError(f"expected sinks of different names, found {', '.join(called)}; leave one out")
+        taken: dict[str, str] = {}
+        for sink in sinks:
+            sink.attach(names)
+            for target in sink.exclusive:
+                if target in taken:
+                    raise ConfigError(f"{taken[target]} and {sink.name} both write to {target}; give each its own")
+                taken[target] = sink.name
         self.config = config or LineConfig()
         self._timings = timings or LineTimings()
         self.status = status or LineStatus()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
+from simplenet_edge.errors import SinkError
 from simplenet_edge.runtime.records import FrameResult
 
-__all__ = ["Sink"]
+__all__ = ["Sink", "TooLate"]
 
 _SinkT = TypeVar("_SinkT", bound="Sink")
 
 
+class TooLate(SinkError):
+    """The result was not written, since it would come too late; the sink can take the next one."""
+
+
 class Sink(ABC):
-    """Takes results; after `write` returns, the result is where it belongs or on its way there.
+    """Takes the results that it `wants`; after `write` returns, one is where it belongs or on its way there.
 
     Called from one thread at a time; `simplenet_edge.runtime.sinks.worker` gives each sink its own, so that a slow one
     never slows the line. Raises SinkError when what it writes to can't be written.
@@ -28,8 +34,9 @@ class Sink(ABC):
     sink that doesn't, so that a long queue costs kilobytes."""
     capacity: ClassVar[int] = 1000
     """How many results a worker keeps for it while it is slow or away."""
-    keeps_trying: ClassVar[bool] = True
-    """Whether a worker tries a result again that could not be written; False where an old one would mislead."""
+    newest_only: ClassVar[bool] = False
+    """Whether it steers a machine, which an old result would mislead: a worker keeps the newest for it and no other,
+    and tries none again."""
 
     fault: str | None = None
     """What is wrong although nothing is lost yet, such as a broker that is away."""
@@ -38,9 +45,21 @@ class Sink(ABC):
     lost: int = 0
     """Results that it took and had to give up."""
 
+    @property
+    def exclusive(self) -> Collection[str]:
+        """What no other sink of the line may write to, under a name that is the same for all of them."""
+        return ()
+
+    def attach(self, cameras: Collection[str]) -> None:  # noqa: B027 - most take any cameras
+        """Called once, with the names of all cameras of the line. Raises ConfigError where they don't go together."""
+
+    def wants(self, result: FrameResult) -> bool:
+        """Whether the result is for this sink; from any thread."""
+        return True
+
     @abstractmethod
     def write(self, result: FrameResult) -> None:
-        """Take one result."""
+        """Take one result. Raises TooLate for one that must not be written any more."""
 
     @abstractmethod
     def open(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +71,11 @@ class OverlaySink(Sink):
         self._quota_bytes = quota_bytes
         self._min_free_bytes = min_free_bytes
         self._sizes: dict[str, int] = {}
+
+    @property
+    def exclusive(self) -> Collection[str]:
+        """The folder: two quotas in one would delete each other's images."""
+        return [str(self.folder.resolve())]
 
     def open(self) -> None:
         """Create the folder; look what an earlier run left in it."""

@@ -7,10 +7,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from simplenet_edge.errors import ConfigError, SinkError
+from simplenet_edge.files import try_lock
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks.base import Sink
 
@@ -24,6 +26,9 @@ class JsonlSink(Sink):
     and a power cut when it is synced: with `fsync_s` None whenever the system gets to it (on Linux within about 30 s),
     with 0 before `write` returns, with 5 within about 5 s. A last line that an earlier run left half-written is ended
     first, so that it spoils no other.
+
+    One program writes to a file: a second one is refused while the first holds it. Where another program, such as
+    logrotate, renames, deletes or cuts the file, the next line goes where it belongs; what others append stays.
 
     Before the file would grow past `rotate_bytes` it is renamed to `<path>.1`, what was there to `<path>.2` and so on,
     and the file after `<path>.<keep>` is deleted; None lets it grow.
@@ -46,10 +51,14 @@ class JsonlSink(Sink):
         self._keep = keep
         self._fsync_s = fsync_s
         self._file: io.FileIO | None = None
-        self._size = 0
         self._unsynced_since: float | None = None
         self._to_stdout = False
         self._stdout_gone = False
+
+    @property
+    def exclusive(self) -> Collection[str]:
+        """The file, or standard output."""
+        return [self.name if self.path is None else str(self.path.resolve())]
 
     def open(self) -> None:
         """Open the file, and create its folder."""
@@ -74,7 +83,8 @@ class JsonlSink(Sink):
             raise SinkError("the JSON lines are not open; use the sink inside `with sink:`")
         data = line.encode()
         try:
-            if self._rotate_bytes is not None and self._size and self._size + len(data) > self._rotate_bytes:
+            size = self._current_size()
+            if self._rotate_bytes is not None and size and size + len(data) > self._rotate_bytes:
                 self._rotate()
             self._append(data)
         except OSError as error:
@@ -98,27 +108,42 @@ class JsonlSink(Sink):
 
     def _open_file(self, path: Path) -> None:
         self._file = io.FileIO(path, "a+")
-        self._size = os.fstat(self._file.fileno()).st_size
-        if self._size:
-            self._file.seek(-1, os.SEEK_END)
-            if self._file.read(1) != b"\n":
-                self._append(b"\n")
+        if not try_lock(self._file):
+            self._file.close()
+            self._file = None
+            raise SinkError(f"{path} is being written by another program; name a file for each")
+
+    def _current_size(self) -> int:
+        """Of the file at the path, which is opened anew where it is not the one that was opened."""
+        assert self.path is not None
+        assert self._file is not None
+        here = os.fstat(self._file.fileno())
+        try:
+            there = self.path.stat()
+            is_same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            self._close_file()
+            self.open()
+        return os.fstat(self._file.fileno()).st_size
 
     def _append(self, data: bytes) -> None:
-        """All of it or, where the disk is full, nothing."""
+        """All of it or, where the disk is full, nothing, unless another program has written after it."""
         file = self._file
         assert file is not None
+        written, rest = 0, data if _ends_whole(file) else b"\n" + data
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
+            while written < len(rest):
+                written += file.write(memoryview(rest)[written:])
             self._unsynced_since = self._unsynced_since or time.monotonic()
             self._sync_when_due()
         except OSError:
             with suppress(OSError):  # a device has no length
-                file.truncate(self._size)
+                end = file.tell()  # of what was written here, in append mode
+                if written and end == os.fstat(file.fileno()).st_size:
+                    file.truncate(end - written)
             raise
-        self._size += len(data)
 
     def _sync_when_due(self) -> None:
         if self._fsync_s is None or self._unsynced_since is None or self._file is None:
@@ -167,3 +192,11 @@ class JsonlSink(Sink):
 
     def _full(self, error: OSError) -> SinkError:
         return SinkError(f"{self.name} can't be written ({error.strerror}); free some space there")
+
+
+def _ends_whole(file: io.FileIO) -> bool:
+    """Whether the file ends with a line break, or is empty."""
+    if os.fstat(file.fileno()).st_size == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

@@ -48,9 +48,6 @@ class NetworkSink(Sink):
     def _disconnect(self) -> None:
         """Leave, within a few seconds; without a connection that does nothing."""
 
-    def _is_wanted(self, result: FrameResult) -> bool:
-        return True
-
     def open(self) -> None:
         """Take the spool; connect, where there is none."""
         self._prepare()
@@ -62,8 +59,6 @@ class NetworkSink(Sink):
 
     def write(self, result: FrameResult) -> None:
         """Take one result."""
-        if not self._is_wanted(result):
-            return
         line = json.dumps(result.to_dict(), allow_nan=False)
         if self._spool is None:
             self._send([line])

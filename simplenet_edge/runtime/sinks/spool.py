@@ -10,14 +10,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from simplenet_edge.errors import ConfigError, SinkError
-from simplenet_edge.files import write_bytes
+from simplenet_edge.files import try_lock, write_bytes
 
 __all__ = ["Spool"]
 
@@ -58,7 +57,8 @@ class Spool:
     def open(self) -> None:
         """Take the folder, and what an earlier run left in it."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)  # results are nobody else's business
             self._position = _lock(self.folder / "position")
             first, self._offset = self._read_position()
             numbers = sorted(int(file.stem) for file in self.folder.glob("*.jsonl") if file.stem.isdecimal())
@@ -208,13 +208,8 @@ def _is_json(line: bytes) -> bool:
 
 def _lock(path: Path) -> io.FileIO:
     """Held until the file is closed, also by the end of the program."""
-    file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise ConfigError(f"{path.parent} is the spool of another run; name a folder for each") from error
+    file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
+    if not try_lock(file):
+        file.close()
+        raise ConfigError(f"{path.parent} is the spool of another run; name a folder for each")
     return file

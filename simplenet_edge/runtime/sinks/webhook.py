@@ -58,7 +58,8 @@ class WebhookSink(NetworkSink):
     def _disconnect(self) -> None:
         """Each POST has its own connection."""
 
-    def _is_wanted(self, result: FrameResult) -> bool:
+    def wants(self, result: FrameResult) -> bool:
+        """What `only` says."""
         return self.only == "all" or result.verdict == "NG"
 
     def _deliver(self, lines: Sequence[str]) -> Iterator[None]:

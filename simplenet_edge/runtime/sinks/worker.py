@@ -14,7 +14,7 @@ import numpy as np
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
 from simplenet_edge.runtime.backoff import Backoff
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.sinks.base import Sink
+from simplenet_edge.runtime.sinks.base import Sink, TooLate
 from simplenet_edge.runtime.sinks.tally import Tally
 from simplenet_edge.runtime.snapshot import SinkSnapshot
 
@@ -41,9 +41,9 @@ class SinkWorker:
     `wait=True` is for recorded frames, of which no result may be missing: `submit` blocks until there is room, and the
     first failure of the sink ends it; `submit` or `close` raises it. `wait=False` is for a live line: `submit` never
     blocks; where the queue is full the oldest result is lost, so that what is written after an outage is the newest; a
-    sink that fails is closed and opened again until it takes the result (where it `keeps_trying`; otherwise what it
-    didn't take at once is lost). While a sink has a `fault`, its `idle` is called after the same pauses. Losses are
-    counted, and logged once per outage.
+    sink that fails is closed and opened again until it takes the result, unless it is one for the `newest_only`: then
+    the result is lost, and so is all but the newest that came meanwhile. While a sink has a `fault`, its `idle` is
+    called after the same pauses. Losses are counted, and logged once per outage.
     """
 
     def __init__(
@@ -83,7 +83,9 @@ class SinkWorker:
         self._tell_failure()
 
     def submit(self, result: FrameResult) -> None:
-        """Hand over one result. With `wait` it raises what ended the sink."""
+        """Hand over one result, where the sink wants it. With `wait` it raises what ended the sink."""
+        if not self.sink.wants(result):
+            return
         if not self.sink.needs_images:
             result = _without_images(result)
         with self._changed:
@@ -166,7 +168,7 @@ class SinkWorker:
             raise failure
 
     def _run(self) -> None:
-        while self._take():
+        while self._goes_on():
             done = self._turn()
             self._tried.set()
             if done:
@@ -179,24 +181,34 @@ class SinkWorker:
             self._pause(self._backoff.next_s())
         self._close_sink()
 
-    def _take(self) -> bool:
-        """Take the next result in hand, where there is one; False when it is time to end."""
+    def _goes_on(self) -> bool:
+        """Whether there is more to do; False when it is time to end."""
         with self._changed:
+            if self._failure is not None:
+                return False
+            is_left = self._hand is not None or bool(self._queue)
+            return self._deadline is None or (is_left and time.monotonic() < self._deadline)
+
+    def _take(self) -> FrameResult | None:
+        """The result in hand: what it was, or the next in the queue; of a `newest_only` sink the last one."""
+        with self._changed:
+            if self.sink.newest_only and self._queue and self._hand is not None:
+                self._hand = None
+                self._tally.add_lost()
             if self._hand is None and self._queue:
                 self._hand = self._queue.popleft()
                 self._changed.notify_all()
-            if self._failure is not None:
-                return False
-            return self._deadline is None or (self._hand is not None and time.monotonic() < self._deadline)
+            return self._hand
 
     def _turn(self) -> bool:
         """Open the sink where needed, write what is in hand or else idle; False where that failed."""
-        result, pause_s = self._hand, 0.0
+        result, pause_s = None, 0.0
         try:
             if not self._sink_is_open:
                 self.sink.open()
                 self._sink_is_open = True
                 self._tried.set()
+            result = self._take()
             if result is None:
                 pause_s = self._idle()
             else:
@@ -204,6 +216,9 @@ class SinkWorker:
                 self.sink.write(result)
                 if self._wait and self.sink.lost > lost:
                     raise SinkError(f"{self.name} lost {self.sink.lost - lost} results; make its spool larger")
+        except TooLate as error:
+            self._failed(error)
+            return self._failure is None
         except Exception as error:
             self._failed(error)
             return False
@@ -233,7 +248,7 @@ class SinkWorker:
             if self._wait or not (self._tried.is_set() or isinstance(error, SinkError)):
                 self._failure = error
                 self._changed.notify_all()
-            elif not self.sink.keeps_trying and self._hand is not None:
+            elif self.sink.newest_only and self._hand is not None:
                 self._hand = None
                 self._tally.add_lost()
 
@@ -242,7 +257,7 @@ class SinkWorker:
             self._closing.wait(seconds)
         else:
             time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
-        if not self.sink.keeps_trying:
+        if self.sink.newest_only:
             with self._changed:
                 self._tally.add_lost(len(self._queue))
                 self._queue.clear()

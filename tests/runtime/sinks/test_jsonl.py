@@ -251,6 +251,63 @@ def test_a_disk_that_fills_up_keeps_whole_lines_and_goes_on(small_disk: Path) ->
     assert ids_of(path) == [*written, 5]
 
 
+def test_lines_of_another_writer_survive_a_full_disk(small_disk: Path) -> None:
+    """Another program appends to the same file, without our lock, before, while and after the disk is full."""
+    path = small_disk / "line.jsonl"
+    written: list[int] = []
+    with JsonlSink(path) as sink, path.open("ab", buffering=0) as other:
+
+        def fill() -> None:
+            for n in range(10**6):
+                sink.write(result(n))
+                written.append(n)
+                if n < 50:
+                    other.write(b'{"frame_id": "other"}\n')
+
+        with pytest.raises(SinkError, match="No space left"):
+            fill()
+        (small_disk / "ballast").unlink()
+        other.write(b'{"frame_id": "other"}\n')
+        sink.write(result(5))
+    found = ids_of(path)
+    assert found.count("other") == 51
+    assert [frame_id for frame_id in found if frame_id != "other"] == [*written, 5]
+
+
+@pytest.mark.parametrize("rotate_bytes", [None, 10**6])
+@pytest.mark.parametrize("how", ["copytruncate", "rename", "delete"])
+def test_what_logrotate_does_loses_no_line(tmp_path: Path, how: str, rotate_bytes: int | None) -> None:
+    path, old = tmp_path / "line.jsonl", tmp_path / "old"
+    with JsonlSink(path, rotate_bytes=rotate_bytes) as sink:
+        for n in range(3):
+            sink.write(result(n))
+        if how == "copytruncate":
+            old.write_bytes(path.read_bytes())
+            os.truncate(path, 0)
+        elif how == "rename":
+            path.rename(old)
+        else:
+            path.unlink()
+        for n in range(3, 6):
+            sink.write(result(n))
+    assert ids_of(path) == [3, 4, 5]
+    assert how == "delete" or ids_of(old) == [0, 1, 2]
+
+
+def test_one_program_writes_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "line.jsonl"
+    with JsonlSink(path) as first:
+        first.write(result(1))
+        second = JsonlSink(tmp_path / "." / "line.jsonl")
+        with pytest.raises(SinkError, match="written by another program"):
+            second.open()
+        assert set(first.exclusive) == set(second.exclusive)  # a line refuses both at once
+        first.write(result(2))
+    with second:
+        second.write(result(3))
+    assert ids_of(path) == [1, 2, 3]
+
+
 def test_json_lines_that_can_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "line.jsonl"):

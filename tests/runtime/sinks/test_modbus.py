@@ -5,7 +5,9 @@ import dataclasses
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +16,10 @@ from pymodbus.datastore import ModbusDeviceContext, ModbusSequentialDataBlock, M
 from pymodbus.server import ModbusTcpServer
 
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
+from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks import ModbusAddress, ModbusSink, open_sink
+from simplenet_edge.runtime.sinks.base import TooLate
+from simplenet_edge.runtime.snapshot import SinkSnapshot
 from tests.runtime.sinks.brokers import free_port
 from tests.runtime.sinks.results import result, until, worker
 
@@ -26,6 +31,7 @@ class Controller:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.delay_s = 0.0  # before each answer
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._server: ModbusTcpServer | None = None
@@ -59,12 +65,17 @@ class Controller:
 
         async def serve() -> None:
             context = ModbusServerContext(devices={UNIT: device}, single=False)
-            self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port))
+            self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port), trace_packet=self._slow_down)
             await self._server.serve_forever(background=True)
             self._ready.set()
             await self._server.serving
 
         self._loop.run_until_complete(serve())
+
+    def _slow_down(self, sending: bool, data: bytes) -> bytes:
+        if sending:
+            time.sleep(self.delay_s)
+        return data
 
 
 @pytest.fixture
@@ -74,8 +85,8 @@ def controller() -> Iterator[Controller]:
     controller.stop()
 
 
-def sink_to(controller: Controller, **options: object) -> ModbusSink:
-    return ModbusSink(ModbusAddress("127.0.0.1", controller.port, UNIT, COIL, REGISTER, **options))  # type: ignore[arg-type]
+def sink_to(controller: Controller, camera: str | None = None, deadline_ms: float = 60_000) -> ModbusSink:
+    return ModbusSink(ModbusAddress("127.0.0.1", controller.port, UNIT, COIL, REGISTER, camera, deadline_ms))
 
 
 def test_the_map(controller: Controller) -> None:
@@ -98,10 +109,70 @@ def test_the_map(controller: Controller) -> None:
 
 
 def test_only_one_camera_where_asked(controller: Controller) -> None:
-    with sink_to(controller, camera="right") as sink:
-        sink.write(result(1, camera="right"))
-        sink.write(result(2, "NG", camera="left"))
+    with worker(sink_to(controller, camera="right"), wait=True) as line:
+        line.submit(result(1, camera="right"))
+        line.submit(result(2, "NG", camera="left"))
+        until(lambda: line.snapshot().written == 1)
         assert controller.seen() == ([1, 1], 1.0, [False, False, True])
+
+
+def test_cameras_never_share_what_they_write() -> None:
+    for address, names, what in [
+        ("plc", ["left", "right"], "the verdicts of several cameras"),
+        ("plc?camera=middle", ["left", "right"], "no camera is called 'middle'"),
+        ("plc?camera=middle", ["left"], "expected one of left"),
+    ]:
+        with pytest.raises(ConfigError, match=what):
+            ModbusSink(ModbusAddress.parse(f"modbus://{address}")).attach(names)
+    ModbusSink(ModbusAddress.parse("modbus://plc")).attach(["left"])
+    left, right, far = (
+        set(ModbusSink(ModbusAddress.parse(f"modbus://plc?{place}")).exclusive)
+        for place in ("camera=left", "camera=right&coil=2&register=4", "camera=right&coil=3&register=4")
+    )
+    assert left & right == {"coil 2 of unit 1 at plc:502"}
+    assert not left & far
+
+
+def aged(number: int, age_s: float, verdict: str = "OK") -> FrameResult:
+    """A result whose frame came so long ago."""
+    given = result(number, verdict)
+    return replace(given, record=replace(given.record, monotonic_s=time.monotonic() - age_s))
+
+
+def test_a_verdict_past_its_deadline_is_not_written(controller: Controller) -> None:
+    with worker(sink_to(controller, deadline_ms=10_000), wait=False) as line:
+        line.submit(result(1))
+        until(lambda: controller.seen() == ([1, 1], 1.0, [False, False, True]))
+        line.submit(aged(2, 11))
+        until(lambda: line.snapshot().lost == 1)
+        assert "frame 2 is 110" in (line.snapshot().error or "")
+        assert controller.seen() == ([1, 1], 1.0, [False, False, True])  # the heartbeat stands still
+        line.submit(result(3, "NG"))
+        until(lambda: controller.seen() == ([2, 3], 103.0, [True, False, False]))
+        until(lambda: line.snapshot() == SinkSnapshot(2, 1, 0, None))
+
+
+def test_a_verdict_that_grows_too_old_under_way_never_moves_the_heartbeat(controller: Controller) -> None:
+    sink = sink_to(controller, deadline_ms=800)
+    with sink:
+        controller.delay_s = 0.5
+        with pytest.raises(TooLate, match="frame 1 is"):
+            sink.write(aged(1, 0.4))  # the registers are answered after 0.9 s
+        controller.delay_s = 0.0
+        assert controller.seen() == ([1, 1], 1.0, [False, True, False])
+        sink.write(aged(2, 0.0))
+        assert controller.seen() == ([1, 2], 2.0, [False, False, True])
+
+
+def test_a_slow_controller_gets_the_newest_verdict_and_no_other(controller: Controller) -> None:
+    with worker(sink_to(controller, deadline_ms=60_000), wait=False) as line:
+        controller.delay_s = 0.3
+        for number in range(1, 9):
+            line.submit(result(number))
+        until(lambda: line.snapshot().written + line.snapshot().lost == 8)
+        controller.delay_s = 0.0
+        assert controller.seen()[0] == [1, 8]
+        assert line.snapshot().written <= 3  # the one in hand, at most one more, the last
 
 
 def test_the_address_names_it_all(controller: Controller) -> None:

@@ -82,9 +82,9 @@ def test_posts_each_result_as_json(server: Server) -> None:
 
 
 def test_only_ng_where_asked(server: Server) -> None:
-    with WebhookSink(server.url, only="ng") as sink:
+    with worker(WebhookSink(server.url, only="ng"), wait=True) as line:
         for given in (result(1), result(2, "NG"), result(3, "INVALID")):
-            sink.write(given)
+            line.submit(given)
     assert server.ids() == [2]
 
 

@@ -57,7 +57,7 @@ class PictureShelf(Shelf):
 
 
 class NowOrNever(Shelf):
-    keeps_trying: ClassVar[bool] = False
+    newest_only: ClassVar[bool] = True
 
 
 @pytest.mark.parametrize("wait", [True, False])
