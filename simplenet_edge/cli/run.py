@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from simplenet_edge.cli.console import note, print_json
+from simplenet_edge.cli.logs import log_to_stderr
 from simplenet_edge.cli.options import BundleArgument, EngineOption, PrecisionOption, ThreadsOption
 from simplenet_edge.errors import ConfigError
 
@@ -61,6 +61,10 @@ def run(
             "--watch", help="Moved cameras, changed light, drifting scores: alarm, invalid (and alarm) or off."
         ),
     ] = "alarm",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Don't start while a camera, a watched folder, a broker or a PLC is away.")
+    ] = False,
+    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
     shadow: Annotated[
         Path | None, typer.Option("--shadow", help="A second bundle that scores silently; its verdicts are compared.")
     ] = None,
@@ -80,7 +84,7 @@ def run(
 
     if as_json and jsonl is None:
         raise ConfigError("--json needs --jsonl FILE, or the verdicts and the summary would be mixed up")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    log_to_stderr(log_level)
     options = StationOptions(
         engine=engine,
         precision=precision,
@@ -96,6 +100,7 @@ def run(
         overlay=cast("Literal['ng', 'all']", overlay),
         quota_bytes=quota * 2**20,
         deadline_ms=deadline,
+        strict=strict,
         watch=cast("Literal['alarm', 'invalid', 'off']", watch),
         serve=serve,
     )

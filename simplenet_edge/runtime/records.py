@@ -15,13 +15,18 @@ from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.regions import Region, total_area
 from simplenet_edge.spec import Frames
 
-__all__ = ["Cause", "FrameRecord", "FrameResult", "VerdictName"]
+__all__ = ["Cause", "FrameRecord", "FrameResult", "VerdictName", "as_text"]
 
 VerdictName = Literal["OK", "NG", "INVALID"]
 
 Cause = Literal["source", "engine", "deadline", "watch"]
 """Why a frame is INVALID: the camera or file gave no image, the engine failed, the verdict came too late, or the
 watch (`simplenet_edge.runtime.drift.drift_monitor`) says that frames like this one can't be trusted."""
+
+
+def as_text(name: str) -> str:
+    """A name as text that can be encoded: the bytes of a file's name needn't be UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,10 @@ class FrameRecord:
     monotonic_s: float = field(default_factory=time.monotonic)
     dropped: int = 0
     reply: Callable[[FrameResult], None] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", as_text(self.name))
+        object.__setattr__(self, "error", self.error and as_text(self.error))
 
 
 @dataclass(frozen=True, eq=False)

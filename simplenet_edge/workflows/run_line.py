@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
 from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, Sink, open_sink
 from simplenet_edge.runtime.sources import Source, open_source
+from simplenet_edge.runtime.sources.capture import without_password
 from simplenet_edge.runtime.status import LineStatus
 
 __all__ = ["StationOptions", "run_line", "run_station"]
@@ -57,6 +59,7 @@ class StationOptions:
     quota_bytes: int = 2048 * 2**20  # disk space for overlays; the oldest go first
     deadline_ms: float | None = None  # a verdict later than this after its frame is INVALID
     watch: Literal["alarm", "invalid", "off"] = "alarm"  # what moved cameras, changed light and drift lead to
+    strict: bool = False  # don't start while a camera, a folder, a broker or a controller is away
     serve: str | None = None  # PORT or HOST:PORT of the monitor page
 
     def __post_init__(self) -> None:
@@ -74,9 +77,9 @@ def run_station(
     Runs until the sources end, or until Ctrl-C or SIGTERM; a swap puts the shadow's bundle in use, or without one the
     new bundle at the same path. Raises ConfigError, BundleError, EngineError, ParityError, SourceError or SinkError.
     """
-    sources = [open_source(address) for address in addresses]
+    sources = [open_source(_address(address, on_message)) for address in addresses]
     drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
-    config = LineConfig(options.deadline_ms, drift=drift)
+    config = LineConfig(options.deadline_ms, drift=drift, strict=options.strict)
     choice = choose_engine(options.engine, options.precision)
     on_message(f"engine {choice.name}: {choice.reason}")
     loader = ModelLoader(bundle, choice.name, options.precision, options.threads, options.check)
@@ -86,7 +89,7 @@ def run_station(
         if options.shadow is not None:
             beside = dataclasses.replace(loader, path=options.shadow)
             shadow = stack.enter_context(Shadow(stack.enter_context(_closing(beside.load()))))
-        sinks, status, monitor = _sinks(options, sources), LineStatus(), None
+        sinks, status, monitor = _sinks(options, sources, on_message), LineStatus(), None
         if options.serve is not None:
             host, port = parse_address(options.serve)
             monitor = Monitor(status, host=host, port=port)
@@ -98,9 +101,10 @@ def run_station(
         return line.run()
 
 
-def _sinks(options: StationOptions, sources: Sequence[Source]) -> list[Sink]:
+def _sinks(options: StationOptions, sources: Sequence[Source], on_message: OnMessage) -> list[Sink]:
     sinks: list[Sink] = [JsonlSink(options.jsonl, rotate_bytes=options.rotate_bytes, fsync_s=options.fsync_s)]
-    sinks += [open_sink(address, spool_folder=options.spool) for address in options.addresses]
+    addresses = [_address(address, on_message) for address in options.addresses]
+    sinks += [open_sink(address, spool_folder=options.spool) for address in addresses]
     if options.overlays is not None:
         folder = next((source.folder for source in sources if source.folder is not None), None)
         overlays = OverlaySink(
@@ -108,6 +112,18 @@ def _sinks(options: StationOptions, sources: Sequence[Source]) -> list[Sink]:
         )
         sinks.append(overlays)
     return sinks
+
+
+def _address(text: str, on_message: OnMessage) -> str:
+    """The address of a source or a sink; `@FILE` is the one in a file, where nobody sees the password in it."""
+    if text.startswith("@"):
+        try:
+            return Path(text[1:]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{text}: expected a file with one address in it ({error})") from error
+    if re.search(r"://[^/@\s]*:[^/@\s]+@", text):
+        on_message(f"warning: the process list shows the password in {without_password(text)}; name a file: @FILE")
+    return text
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.spec import OperatingPoint
 from tests.bundles import write_tiny_bundle
 from tests.cli.conftest import Run
+from tests.waiting import SOON_S
 
-SOON_S = 60.0
 PARTS = "test://?size=96x64&frames=12&defects=0.3&seed=1"
 
 

@@ -15,8 +15,8 @@ from simplenet_edge.runtime.sources import Source, View
 from simplenet_edge.runtime.sources.base import utc_now
 from simplenet_edge.spec import Frames
 from tests.bundles import even_frames, with_spot
+from tests.waiting import SOON_S
 
-SOON_S = 60.0
 """More than anything here takes on a busy machine."""
 
 

@@ -33,6 +33,29 @@ def verdicts(path: Path) -> list[tuple[str, int, str]]:
     return sorted((line["camera"], line["frame_id"], line["verdict"]) for line in lines)
 
 
+def test_an_address_with_a_secret_comes_from_a_file(path: Path, tmp_path: Path) -> None:
+    source, sink = tmp_path / "source", tmp_path / "sink"
+    source.write_text(f"{PARTS}#name=left\n", encoding="utf-8")
+    sink.write_text(f"{tmp_path / 'there.jsonl'}\n", encoding="utf-8")
+    said: list[str] = []
+    options = StationOptions(engine="fake", jsonl=tmp_path / "a.jsonl", addresses=(f"@{sink}",), watch="off")
+    run_station(path, [f"@{source}"], options, said.append)
+    assert verdicts(tmp_path / "there.jsonl") == verdicts(tmp_path / "a.jsonl")
+    assert not any("password" in text for text in said)
+    with pytest.raises(ConfigError, match="expected a file with one address"):
+        run_station(path, [f"@{tmp_path / 'absent'}"], options)
+
+
+def test_a_password_on_the_command_line_is_warned_of_and_not_repeated(path: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    options = StationOptions(engine="fake", addresses=("ftp://cell:secret@host/x",), jsonl=tmp_path / "a.jsonl")
+    with pytest.raises(ConfigError, match="expected a path"):
+        run_station(path, [PARTS], options, said.append)
+    (warning,) = (text for text in said if "password" in text)
+    assert "@FILE" in warning
+    assert "secret" not in warning
+
+
 def test_objects_and_addresses_come_to_the_same(path: Path, tmp_path: Path) -> None:
     addresses = [f"{PARTS}#name=left", f"{PARTS}#name=right"]
     said: list[str] = []

@@ -52,13 +52,15 @@ class LineConfig:
 
     A verdict later than `deadline_ms` after its frame's arrival is INVALID. After `max_failures` engine errors in a
     row the run ends with EngineError, for a service manager to start it afresh. `max_batch` limits the frames a call
-    of the engine. `drift` None looks neither at the images nor at the scores.
+    of the engine. `drift` None looks neither at the images nor at the scores. A camera, a folder, a broker or a
+    controller that is away at the start is waited for as it would be later; with `strict` the run doesn't start.
     """
 
     deadline_ms: float | None = None
     max_failures: int = 10
     max_batch: int = 4
     drift: DriftConfig | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.max_failures < 1:
@@ -140,7 +142,8 @@ class Line:
         self._stop = threading.Event()
         self._model = ModelSlot(detector, shadow, reload)
         live = any(source.live or source.on_demand for source in sources)  # somebody waits: no sink may hold it up
-        self._workers = [SinkWorker(sink, wait=not live, timings=self._timings.worker) for sink in sinks]
+        strict, timing = self.config.strict, self._timings.worker
+        self._workers = [SinkWorker(sink, wait=not live, strict=strict, timings=timing) for sink in sinks]
         paced = {source.name for source in sources if source.live and not source.on_demand}
         self._results = ResultStage(
             self._workers,
@@ -172,8 +175,9 @@ class Line:
     def run(self) -> Summary:
         """Inspect until the sources end, or until SIGTERM, Ctrl-C or `stop`; then everything is flushed and closed.
 
-        A second Ctrl-C doesn't wait for the flush. Raises SourceError where a source doesn't open or gives nothing,
-        SinkError where a sink can't write (a live line goes on instead, and counts), EngineError after `max_failures`.
+        A second Ctrl-C doesn't wait for the flush. Raises SourceError where a recorded source doesn't open or gives
+        nothing, SinkError where a sink can't write (a live line goes on instead, and counts), EngineError after
+        `max_failures`.
         """
         started, interrupted = time.monotonic(), False
         try:
@@ -182,6 +186,7 @@ class Line:
                 stack.enter_context(switching_fast())
                 stack.enter_context(self._model)  # ends last: no sink waits for a model that is still being loaded
                 for source in self._sources:
+                    source.patient = not self.config.strict
                     stack.enter_context(source)
                 for worker in self._workers:
                     stack.enter_context(worker)

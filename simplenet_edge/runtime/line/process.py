@@ -20,6 +20,8 @@ _SWITCH_S = 0.0005  # `benchmarks/soak.py`: 96 % of the engine's own speed, and 
 def signals_handled(stop: threading.Event, on_hangup: Callable[[], object] | None = None) -> Iterator[None]:
     """SIGINT and SIGTERM set `stop`, a second one raises KeyboardInterrupt; SIGHUP calls `on_hangup` in a thread.
 
+    However many hangups come while it runs, it runs once more.
+
     Only the main thread can arrange that; elsewhere this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -34,9 +36,17 @@ def signals_handled(stop: threading.Event, on_hangup: Callable[[], object] | Non
         asked.set()
         stop.set()
 
-    def on_hup(number: int, frame: FrameType | None) -> None:
+    waiting, running = threading.Semaphore(), threading.Lock()
+
+    def answer_hup() -> None:
         assert on_hangup is not None
-        threading.Thread(target=on_hangup, name="hangup", daemon=True).start()
+        with running:
+            waiting.release()
+            on_hangup()
+
+    def on_hup(number: int, frame: FrameType | None) -> None:
+        if waiting.acquire(blocking=False):
+            threading.Thread(target=answer_hup, name="hangup", daemon=True).start()
 
     handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]
     handlers = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}

@@ -97,4 +97,4 @@ class Shadow:
                 self._ok_to_ng += (result.verdict, verdict) == ("OK", "NG")
                 self._ng_to_ok += (result.verdict, verdict) == ("NG", "OK")
             if verdict != result.verdict:
-                _log.info("%s: %s, and the shadow says %s", result.record.name, result.verdict, verdict)
+                _log.debug("%s: %s, and the shadow says %s", result.record.name, result.verdict, verdict)

@@ -41,8 +41,9 @@ class WebhookSink(NetworkSink):
         if parts.scheme not in ("http", "https") or not host:
             raise ConfigError("expected an address such as https://host:8443/path")
         netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
-        query = f"?{hashlib.sha256(parts.query.encode()).hexdigest()[:6]}" if parts.query else ""  # it may hold a token
-        super().__init__(f"{parts.scheme}://{netloc}{parts.path}{query}", spool)
+        where = f"{parts.path}?{parts.query}".strip("/?")  # either may hold a token
+        told = f"/#{hashlib.sha256(where.encode()).hexdigest()[:6]}" if where else ""
+        super().__init__(f"{parts.scheme}://{netloc}{told}", spool)
         self.only = only
         self._timeout_s = timeout_s
         self._url = urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))

@@ -13,7 +13,7 @@ import numpy as np
 
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
 from simplenet_edge.runtime.backoff import Backoff
-from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.records import FrameResult, as_text
 from simplenet_edge.runtime.sinks.base import Sink, TooLate
 from simplenet_edge.runtime.sinks.tally import Tally
 from simplenet_edge.runtime.snapshot import SinkSnapshot
@@ -42,20 +42,26 @@ class SinkWorker:
     first failure of the sink ends it; `submit` or `close` raises it. `wait=False` is for a live line: `submit` never
     blocks; where the queue is full the oldest result is lost, so that what is written after an outage is the newest; a
     sink that fails is closed and opened again until it takes the result, unless it is one for the `newest_only`: then
-    the result is lost, and so is all but the newest that came meanwhile. While a sink has a `fault`, its `idle` is
-    called after the same pauses. Losses are counted, and logged once per outage.
+    the result is lost, and so is all but the newest that came meanwhile. With `strict` it must open at the start. While
+    a sink has a `fault`, its `idle` is called after the same pauses. Losses are counted, and logged once per outage.
     """
 
     def __init__(
-        self, sink: Sink, *, capacity: int | None = None, wait: bool, timings: WorkerTimings | None = None
+        self,
+        sink: Sink,
+        *,
+        capacity: int | None = None,
+        wait: bool,
+        strict: bool = False,
+        timings: WorkerTimings | None = None,
     ) -> None:
         usual = min(sink.capacity, _WAITING) if wait else sink.capacity
         self._capacity = usual if capacity is None else capacity
         if self._capacity < 1:
             raise ConfigError(f"the queue of a sink holds at least 1 result, not {capacity}")
         self.sink = sink
-        self.name = sink.name
-        self._wait = wait
+        self.name = as_text(sink.name)
+        self._wait, self._strict = wait, wait or strict
         self._timings = timings or WorkerTimings()
         self._backoff = Backoff(*self._timings.retry_s)
         self._retry_at_s = 0.0  # when a sink with a fault may idle again, by `time.monotonic`; the thread's own
@@ -73,13 +79,13 @@ class SinkWorker:
         self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
 
     def open(self) -> None:
-        """Start the thread and open the sink in it. Raises what no waiting mends, and with `wait` SinkError too."""
+        """Start the thread and open the sink in it. Raises what no waiting mends, and if need be SinkError."""
         self._thread.start()
         tried = self._tried.wait(self._timings.open_s)
         with self._changed:
             if not tried:
                 self._tally.error = f"{self.name} is not open after {self._timings.open_s:.0f} s"
-                self._failure = SinkError(self._tally.error) if self._wait else None
+                self._failure = SinkError(self._tally.error) if self._strict else None
         self._tell_failure()
 
     def submit(self, result: FrameResult) -> None:
@@ -245,7 +251,8 @@ class SinkWorker:
     def _failed(self, error: Exception) -> None:
         with self._changed:
             self._tally.fail(error)
-            if self._wait or not (self._tried.is_set() or isinstance(error, SinkError)):
+            is_first = not self._tried.is_set()
+            if self._wait or (is_first and (self._strict or not isinstance(error, SinkError))):
                 self._failure = error
                 self._changed.notify_all()
             elif self.sink.newest_only and self._hand is not None:

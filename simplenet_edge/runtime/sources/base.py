@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import ClassVar, TypeVar
 
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.runtime.records import FrameRecord
+from simplenet_edge.runtime.records import FrameRecord, as_text
 
 __all__ = ["Source", "View", "utc_now"]
 
@@ -61,13 +61,16 @@ class Source(ABC):
     folder: Path | None = None
     """The folder that is read from, where that is what the source does; nothing may be written into it."""
 
+    patient: bool = False
+    """Whether a camera or a folder that is away when it is opened is waited for, as it is later, or is an error."""
+
     connected: bool = True
     """Whether the camera gives frames now."""
     reconnects: int = 0
     """How often it came back after it was away."""
 
     def __init__(self, name: str, view: View | None = None) -> None:
-        self.name = name
+        self.name = as_text(name)
         self.view = view or View()
         self.stopping = threading.Event()
 
@@ -86,7 +89,7 @@ class Source(ABC):
 
     @abstractmethod
     def _open(self) -> None:
-        """Take the device or the file. Raises SourceError when it gives no frames."""
+        """Take the device or the file. Raises SourceError when it gives no frames, unless it can wait for them."""
 
     @abstractmethod
     def _close(self) -> None:

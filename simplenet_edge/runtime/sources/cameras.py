@@ -120,16 +120,22 @@ class PipelineCamera(LiveSource):
             )
         self.pipeline = pipeline
 
-    def _connect(self) -> CaptureDevice:
-        call = f"cv2.VideoCapture({without_password(self.pipeline)!r}, cv2.CAP_GSTREAMER)"
-        if not has_gstreamer():
+    def _open(self) -> None:
+        if not has_gstreamer():  # no patience helps
             raise SourceError(
                 f"{self.name} needs an OpenCV built with GStreamer, and OpenCV {cv2.__version__} here was built "
                 "without: use the system's python3-opencv (JetPack brings one) in place of pip's opencv-python; it "
-                f"would open {call}"
+                f"would open {self._call}"
             )
+        super()._open()
+
+    @property
+    def _call(self) -> str:
+        return f"cv2.VideoCapture({without_password(self.pipeline)!r}, cv2.CAP_GSTREAMER)"
+
+    def _connect(self) -> CaptureDevice:
         advice = "try the pipeline with gst-launch-1.0, fakesink in place of appsink"
-        return open_capture(self.pipeline, cv2.CAP_GSTREAMER, call, advice)
+        return open_capture(self.pipeline, cv2.CAP_GSTREAMER, self._call, advice)
 
 
 def csi_pipeline(sensor_id: int, size_wh: tuple[int, int] = (1920, 1080), fps: float = 30.0) -> str:

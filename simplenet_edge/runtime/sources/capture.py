@@ -13,7 +13,10 @@ from simplenet_edge.spec import Frames
 
 __all__ = ["CaptureDevice", "has_gstreamer", "open_capture", "without_password"]
 
-_SECRET = re.compile(r"((?:user-pw|passw(?:or)?d|passwd|pass|pwd|token|key)=)[^&\s]+", re.IGNORECASE)
+_SECRET = re.compile(
+    r"""([?&][^=&\s]*=|\b[\w-]*(?:pw|pwd|pass|passwd|password|token|key|secret|auth)=)("[^"]*"|'[^']*'|[^&\s]+)""",
+    re.IGNORECASE,
+)
 
 
 class CaptureDevice:
@@ -67,6 +70,7 @@ def has_gstreamer() -> bool:
 def without_password(url: str) -> str:
     """An address or a pipeline as it may be logged: `rtsp://user:secret@host/1` becomes `rtsp://***@host/1`.
 
-    Rather too much is hidden than too little: what is before the last `@`, and values such as `&password=secret`.
+    Rather too much is hidden than too little: what is before the last `@`, each value of a query, and values such as
+    `user-pw=secret` in a pipeline.
     """
     return _SECRET.sub(r"\1***", re.sub(r"//\S*@", "//***@", url))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import logging
 import math
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.decode import read_image
+from simplenet_edge.imaging.decode import decode_image
 from simplenet_edge.imaging.folder import image_files
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
@@ -20,18 +22,40 @@ from simplenet_edge.runtime.sources.files import natural_order
 
 __all__ = ["WatchedFolder"]
 
+_log = logging.getLogger(__name__)
+
 _MARKED_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})  # an image that ends too early is told by its missing end
 _REPORT_S = 1.0
 _LOOK_SHARE = 4  # the pause after a look, in times of how long the look took: a large folder must not fill a core
 
 
-@dataclass
-class _Arrival:
-    """A file as last seen, since when it looks so, and whether it was given."""
+class _State(NamedTuple):
+    """A file as `stat` sees it. Whatever time a program sets, `touched_ns` tells that it was there."""
 
+    inode: int
     size: int
     changed_ns: int
+    touched_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> _State:
+        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    def is_touched(self, before: _State) -> bool:
+        """Whether all that is known to have changed is the time or the rights; only its content tells then."""
+        return self[:2] == before[:2] and self.changed_ns <= before.changed_ns
+
+
+@dataclass
+class _Arrival:
+    """A file as last seen, since when it looks so, and whether it was given.
+
+    `content` is the hash of what was given last: a program that only sets times afterwards has made no new image.
+    """
+
+    state: _State
     since_s: float
+    content: bytes | None = None
     given: bool = False
 
 
@@ -40,7 +64,8 @@ class WatchedFolder(Source):
 
     A JPEG or PNG is complete when its end is there, any other file when it hasn't changed for `settle_s`. One that
     can't be decoded is tried again, and becomes an error record when it hasn't changed for `settle_s`. A file written
-    again under the same name is a new one. Hidden files are left alone: programs write them before they rename them.
+    again under the same name is a new one, whatever its time. Hidden files are left alone: programs write them before
+    they rename them.
     """
 
     on_demand: ClassVar[bool] = True
@@ -51,20 +76,24 @@ class WatchedFolder(Source):
         self._existing = existing
         self._poll_s, self._settle_s = poll_s, settle_s
         self._seen: dict[str, _Arrival] | None = None
-        self._is_mounted = False
+        self._was_mounted: bool | None = None  # None until it could be read
+        self._opened_ns = 0
         self._told_s = -math.inf
 
     def _open(self) -> None:
-        if not self.folder.is_dir():
-            raise SourceError(f"watch:{self.folder}: no such folder; create it, or name the one that images arrive in")
         self._seen = {}
-        self._is_mounted = os.path.ismount(self.folder)
+        self._opened_ns = time.time_ns()
         try:
             self._look(self._seen)
         except OSError as error:
-            raise SourceError(f"watch:{self.folder}: can't be read ({error.strerror}); check permissions") from error
-        for arrival in self._seen.values():
-            arrival.given = not self._existing
+            if not self.patient:
+                raise SourceError(
+                    f"watch:{self.folder}: can't be read ({error.strerror}); create it, name the folder that images "
+                    "arrive in, or check permissions"
+                ) from error
+        else:
+            for arrival in self._seen.values():
+                arrival.given = not self._existing
 
     def _close(self) -> None:
         self._seen = None
@@ -85,6 +114,7 @@ class WatchedFolder(Source):
                     frame_id += 1
                 continue
             if not self.connected:
+                _log.warning("%s can be read again", self.name)
                 self.connected, self._told_s = True, -math.inf
                 self.reconnects += 1
             for name, arrival in self._complete(self._seen):
@@ -98,6 +128,8 @@ class WatchedFolder(Source):
 
     def _away(self, error: OSError) -> str | None:
         """What to say about a folder that is gone; at once, and then about once a second."""
+        if self.connected:
+            _log.warning("%s can't be read: %s", self.name, error.strerror)
         self.connected = False
         if time.monotonic() - self._told_s < _REPORT_S:
             return None
@@ -106,21 +138,19 @@ class WatchedFolder(Source):
 
     def _look(self, seen: dict[str, _Arrival]) -> None:
         """Bring `seen` up to date: new and changed files are to be given, those that are gone are forgotten."""
-        if self._is_mounted and not os.path.ismount(self.folder):
+        is_mounted = os.path.ismount(self.folder)
+        if self._was_mounted and not is_mounted:
             raise OSError(errno.ENODEV, "it is not mounted")  # else its files would be new ones when it is back
-        now_s = time.monotonic()
         found = {str(path): stat for path, stat in image_files(self.folder)}
+        now_s = time.monotonic()
         for path, stat in found.items():
-            known = seen.get(path)
-            if (
-                known is not None
-                and known.given
-                and known.size == stat.st_size
-                and stat.st_mtime_ns <= known.changed_ns
-            ):
-                continue  # an older time is one that a copying program set afterwards
-            if known is None or (known.size, known.changed_ns) != (stat.st_size, stat.st_mtime_ns):
-                seen[path] = _Arrival(stat.st_size, stat.st_mtime_ns, now_s)
+            known, state = seen.get(path), _State.of(stat)
+            if known is None or known.state != state:
+                seen[path] = _Arrival(state, now_s, known.content if known and state.is_touched(known.state) else None)
+        if self._was_mounted is None and not self._existing:  # else a share that was away would bring all its past
+            for arrival in seen.values():
+                arrival.given = arrival.state.changed_ns < self._opened_ns
+        self._was_mounted = is_mounted
         for path in [path for path, arrival in seen.items() if path not in found and arrival.given]:
             del seen[path]
 
@@ -131,26 +161,26 @@ class WatchedFolder(Source):
             marked = Path(path).suffix.lower() in _MARKED_SUFFIXES
             if not arrival.given and time.monotonic() - arrival.since_s >= (0.0 if marked else self._settle_s):
                 ready.append((path, arrival))
-        return sorted(ready, key=lambda item: (item[1].since_s, item[1].changed_ns, natural_order(Path(item[0]))))
+        return sorted(ready, key=lambda item: (item[1].since_s, item[1].state.changed_ns, natural_order(Path(item[0]))))
 
     def _record(self, frame_id: int, path: str, arrival: _Arrival) -> FrameRecord | None:
-        """The file as a record; None where it may still grow."""
+        """The file as a record; None where it may still grow, and where it is the image that was given last."""
         file = Path(path)
         name = file.relative_to(self.folder).as_posix()
         try:
-            before = _state(file)
-            record = FrameRecord(frame_id, name, utc_now(), read_image(file))
-            if _state(file) != before:
+            before = _State.of(file.stat())
+            data = file.read_bytes()
+            content = hashlib.blake2b(data, digest_size=16).digest()
+            arrival.given = content == arrival.content
+            if arrival.given:
+                return None
+            image = decode_image(data)
+            if _State.of(file.stat()) != before:
                 return None  # which of its states was read can't be told
-            arrival.size, arrival.changed_ns = before
-            return record
+            arrival.state, arrival.content = before, content
+            return FrameRecord(frame_id, name, utc_now(), image)
         except (DataError, OSError) as error:
             if time.monotonic() - arrival.since_s < self._settle_s:
                 return None
-            why = str(error) if isinstance(error, DataError) else f"{file} can't be read ({error.strerror})"
+            why = f"{file}: {error}" if isinstance(error, DataError) else f"{file} can't be read ({error.strerror})"
             return FrameRecord(frame_id, name, utc_now(), None, why)
-
-
-def _state(file: Path) -> tuple[int, int]:
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns

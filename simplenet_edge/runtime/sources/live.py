@@ -49,7 +49,7 @@ class LiveSource(Source):
         self._frame: FrameRecord | None = None
         self._loss: FrameRecord | None = None
         self._away = ""
-        self._told_s = self._came_s = 0.0
+        self._told_s = self._came_s = self._lost_s = 0.0
         self._busy_s = math.inf  # when the grabber began to wait for the driver
         self._ended = False
         self._bug: Exception | None = None
@@ -72,7 +72,7 @@ class LiveSource(Source):
             return self._away
 
     def _open(self) -> None:
-        device = self._connect()
+        device = None if self.patient else self._connect()
         self._came_s = time.monotonic()
         self._start(device)
 
@@ -188,7 +188,7 @@ class LiveSource(Source):
             if self._away:
                 self._away, self.connected = "", True
                 self.reconnects += 1
-                _log.info("%s is back", self.name)
+                _log.warning("%s is back after %.0f s", self.name, time.monotonic() - self._lost_s)
             if self._frame is not None:
                 self.dropped += 1
             record = self._record(None if fault else image, fault)
@@ -203,6 +203,7 @@ class LiveSource(Source):
         """The camera is away; the first time a record says so at once."""
         lost, self._away, self.connected = not self._away, reason, False
         if lost:
+            self._lost_s = time.monotonic()
             _log.warning("%s is away: %s", self.name, reason)
             if self._loss is not None:
                 self.dropped += 1

@@ -84,6 +84,7 @@ class Triggered(Source):
             self._ready.append((self._asked.popleft(), FrameRecord(0, "", utc_now(), None, why)))
 
     def _open(self) -> None:
+        self.camera.patient = self.patient
         self.camera.__enter__()
 
     def _close(self) -> None:

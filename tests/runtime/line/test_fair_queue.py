@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet_edge.runtime.line.fair_queue import FairQueue
-
-SOON_S = 30.0
+from tests.waiting import SOON_S
 
 
 def in_thread(call: Callable[[], object]) -> threading.Thread:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -22,10 +23,12 @@ import pytest
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.fake import FakeEngine
+from simplenet_edge.errors import SinkError, SourceError
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.line.line import Line, Summary, run
+from simplenet_edge.runtime.line.line import Line, LineConfig, Summary, run
+from simplenet_edge.runtime.monitor import Monitor
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.sinks import JsonlSink, Sink
+from simplenet_edge.runtime.sinks import JsonlSink, ModbusAddress, ModbusSink, Sink
 from simplenet_edge.runtime.sources import (
     HttpTriggered,
     NetworkCamera,
@@ -34,11 +37,15 @@ from simplenet_edge.runtime.sources import (
     SyntheticParts,
     open_source,
 )
+from simplenet_edge.runtime.status import LineStatus
 from tests.bundles import even_frames, with_spot
-from tests.runtime.belts import SOON_S, Kept
-from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera, until
+from tests.runtime.belts import Kept
+from tests.runtime.sinks.brokers import free_port
+from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera
 from tests.runtime.sources.test_live import Scripted
+from tests.waiting import SOON_S, until
 
+STRICT = LineConfig(strict=True)
 COMMAND = [sys.executable, "-c", "from simplenet_edge.cli import main; main()", "run"]
 
 
@@ -240,3 +247,51 @@ def test_a_signal_ends_the_command_with_everything_written(
     found = re.search(r"(\d+) frames in \S+ s: (\d+) OK, 0 NG, 0 INVALID.*\(interrupted\)", told)
     assert found, told
     assert [int(text) for text in found.groups()] == [len(lines), len(lines)]
+
+
+def test_a_camera_that_is_dead_at_the_start_is_invalid_and_the_other_is_inspected(bundle: Bundle) -> None:
+    dead, kept = Scripted(), Kept()
+    dead.refuse = "nobody answers"
+    other = SyntheticCamera(SyntheticParts((96, 64)), fps=50)
+    with FakeEngine(bundle) as engine:
+        line = Line([dead, other], Detector(engine), [kept])
+        with running(line):
+            until(lambda: {"INVALID", "OK"} <= set(kept.verdicts))
+            until(lambda: line.status.snapshot().problems == ["camera scripted is away"])
+            dead.refuse = None
+            dead.script.put(50)
+            until(lambda: line.status.snapshot().problems == [])
+    causes = {(result.record.camera, result.cause) for result in kept.results if result.verdict == "INVALID"}
+    assert causes == {("scripted", "source")}
+
+
+def test_a_strict_line_does_not_start_without_its_camera_or_its_sink(bundle: Bundle, tmp_path: Path) -> None:
+    dead = Scripted()
+    dead.refuse = "nobody answers"
+    with FakeEngine(bundle) as engine:
+        with pytest.raises(SourceError, match="nobody answers"):
+            Line([dead], Detector(engine), config=STRICT).run()
+        camera = SyntheticCamera(SyntheticParts((96, 64)), fps=50)
+        line = Line([camera], Detector(engine), [ModbusSink(ModbusAddress("127.0.0.1", free_port()))], STRICT)
+        with pytest.raises(SinkError, match="does not answer"):
+            line.run()
+
+
+def test_a_name_that_is_no_text_reaches_every_output(bundle: Bundle, tmp_path: Path) -> None:
+    """A file name that is not UTF-8, and one with a line break and an escape code."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    png = cv2.imencode(".png", even_frames(1)[0])[1].tobytes()
+    for name in (b"caf\xe9.png", b"two\nlines\x1b[31m.png"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(png)
+    status = LineStatus()
+    path = tmp_path / "line.jsonl"
+    with FakeEngine(bundle) as engine, Monitor(status, port=0) as monitor:
+        source = open_source(str(folder))
+        Line([source], Detector(engine), [JsonlSink(path), monitor.sink], status=status).run()
+        for place in ("/api/history", "/api/status", "/metrics", "/api/ng"):
+            assert httpx.get(monitor.url + place).status_code == 200, place
+    assert {json.loads(line)["name"] for line in path.read_text().splitlines()} == {
+        "caf\\udce9.png",
+        "two\nlines\x1b[31m.png",
+    }

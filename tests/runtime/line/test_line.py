@@ -25,7 +25,8 @@ from simplenet_edge.runtime.sinks import JsonlSink
 from simplenet_edge.runtime.sinks.worker import WorkerTimings
 from simplenet_edge.runtime.sources import View, open_source
 from tests.bundles import HEIGHT, WIDTH, even_frames
-from tests.runtime.belts import SOON_S, Belt, Kept, LiveBelt
+from tests.runtime.belts import Belt, Kept, LiveBelt
+from tests.waiting import SOON_S
 
 
 def raise_(error: BaseException) -> Callable[[], object]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from simplenet_edge.errors import BundleError, ConfigError, EngineError, ParityE
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.line.line import Line
 from simplenet_edge.runtime.line.model_loader import ModelLoader
+from simplenet_edge.runtime.line.process import signals_handled
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.spec import OperatingPoint
 from tests.bundles import even_frames, tiny_graph, write_tiny_bundle
 from tests.runtime.belts import Kept, LiveBelt
 from tests.runtime.line.test_line import running
+from tests.waiting import SOON_S, until
 
 
 def bundle_with_threshold(path: Path, threshold: float) -> Bundle:
@@ -108,6 +111,26 @@ def test_nothing_to_swap_to(bundle: Bundle) -> None:
         line = Line([LiveBelt()], Detector(engine))
         with running(line), pytest.raises(ConfigError, match="no model to swap to"):
             line.swap()
+
+
+def test_however_many_hangups_come_there_is_one_swap_more() -> None:
+    started, release = threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    def on_hangup() -> None:
+        calls.append(1)
+        started.set()
+        release.wait(SOON_S)
+
+    with signals_handled(threading.Event(), on_hangup):
+        signal.raise_signal(signal.SIGHUP)
+        assert started.wait(SOON_S)
+        for _ in range(60):
+            signal.raise_signal(signal.SIGHUP)
+        release.set()
+        until(lambda: len(calls) == 2)
+        signal.raise_signal(signal.SIGHUP)
+        until(lambda: len(calls) == 3)
 
 
 def test_a_hangup_swaps(bundle: Bundle, strict: Path) -> None:

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -171,11 +170,3 @@ def take_screenshot(url: str, path: Path, width: int = 1280, height: int = 800, 
         page.wait_for(f"document.querySelector('.camera') && {shown}")
         page.wait_for("[...document.images].every((image) => image.complete)")
         page.screenshot(path)
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Wait for something that another thread brings about."""
-    until = time.monotonic() + _PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < until, "never came true"
-        time.sleep(0.01)

@@ -14,8 +14,8 @@ from simplenet_edge.runtime.monitor.pictures import encode_jpeg
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.sources.base import View
 from simplenet_edge.spec import Frames
-from tests.runtime.monitor.chromium import wait_until
 from tests.runtime.monitor.conftest import Make
+from tests.waiting import until
 
 
 def decode(jpeg: bytes | None) -> np.ndarray:
@@ -134,7 +134,7 @@ def test_the_gallery_keeps_the_newest_and_counts_the_others(make: Make) -> None:
     assert first["area_px"] == 16
     assert decode(gallery.jpeg(first["id"])).shape == (32, 48, 3)
     assert gallery.jpeg(1) is None
-    wait_until(lambda: _is_kept(gallery, results[0]))  # the allowance comes back
+    until(lambda: _is_kept(gallery, results[0]))  # the allowance comes back
 
 
 def _is_kept(gallery: Gallery, result: object) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -41,11 +39,3 @@ def result(
 def worker(sink: Sink, *, wait: bool, capacity: int | None = None) -> SinkWorker:
     """A worker that retries without the wait that a line would take between its tries."""
     return SinkWorker(sink, wait=wait, capacity=capacity, timings=WorkerTimings(retry_s=(0.02, 0.05), idle_s=0.02))
-
-
-def until(condition: Callable[[], object], what: str = "what the test waits for") -> None:
-    """Return once the condition holds; give up after a time that no busy machine needs."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} has not come"
-        time.sleep(0.01)

@@ -14,7 +14,8 @@ from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.regions import Region
 from simplenet_edge.runtime.sinks import JsonlSink
 from tests.bundles import THRESHOLD
-from tests.runtime.sinks.results import result, until
+from tests.runtime.sinks.results import result
+from tests.waiting import until
 
 
 def lines_of(path: Path) -> list[dict[str, object]]:

@@ -18,7 +18,8 @@ from simplenet_edge.runtime.sinks import MqttAddress, MqttSink, Spool, open_sink
 from simplenet_edge.runtime.sinks.mqtt import PASSWORD_VARIABLE
 from simplenet_edge.runtime.snapshot import SinkSnapshot
 from tests.runtime.sinks.brokers import Broker, free_port, program
-from tests.runtime.sinks.results import result, until, worker
+from tests.runtime.sinks.results import result, worker
+from tests.waiting import until
 
 
 class Listener:

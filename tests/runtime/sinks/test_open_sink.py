@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.runtime.sinks.results import result
         ("a/b.jsonl", JsonlSink, "a/b.jsonl"),
         ("mqtt://u:secret@host/line", MqttSink, "mqtt://host:1883/line"),
         ("mqtts://host/line", MqttSink, "mqtts://host:8883/line"),
-        ("http://u:secret@host/hook?key=secret", WebhookSink, "http://host/hook?0b60ff"),
+        ("http://u:secret@host/hook?key=secret", WebhookSink, "http://host/#c38bfc"),
         ("https://host:8443", WebhookSink, "https://host:8443"),
         ("modbus://plc", ModbusSink, "modbus://plc:502?unit=1&coil=0&register=0"),
     ],
@@ -43,7 +45,10 @@ def test_each_address_has_its_own_spool_and_keeps_it(tmp_path: Path) -> None:
             with open_sink(f"http://u:{password}@127.0.0.1:{port}/{path}", spool_folder=tmp_path) as sink:
                 sink.write(result(1))
     folders = sorted(tmp_path.iterdir())
-    assert [folder.name.rpartition("-")[0] for folder in folders] == [f"http_127.0.0.1_{port}_{path}" for path in "ab"]
+    assert [re.sub("_[0-9a-f]{6}-[0-9a-f]{8}$", "", folder.name) for folder in folders] == [
+        f"http_127.0.0.1_{port}"
+    ] * 2
+    assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in folders)
     assert [len((folder / "00000001.jsonl").read_text().splitlines()) for folder in folders] == [2, 2]
 
 

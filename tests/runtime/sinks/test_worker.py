@@ -12,7 +12,8 @@ from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks import Sink
 from simplenet_edge.runtime.sinks.worker import SinkWorker, WorkerTimings
 from simplenet_edge.runtime.snapshot import SinkSnapshot
-from tests.runtime.sinks.results import result, until, worker
+from tests.runtime.sinks.results import result, worker
+from tests.waiting import until
 
 
 class Shelf(Sink):

@@ -13,8 +13,8 @@ import numpy as np
 
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources import LiveSettings
+from tests.waiting import SOON_S
 
-SOON_S = 60.0
 """More than anything here takes on a busy machine."""
 
 IMPATIENT = LiveSettings(silence_s=2.0, frozen_s=0.3, backoff_s=(0.05, 0.2), report_s=0.1)
@@ -93,14 +93,6 @@ class IpCamera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.die()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, and fail where it doesn't come."""
-    end_s = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < end_s, "it never came"
-        time.sleep(0.01)
 
 
 def first(frames: object, found: Callable[[FrameRecord], bool]) -> FrameRecord:

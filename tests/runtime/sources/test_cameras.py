@@ -75,7 +75,9 @@ def test_names_hold_no_password() -> None:
     assert NetworkCamera("rtsp://user:sec/ret@10.0.0.7/ch1").name == "10.0.0.7/ch1"
     assert NetworkCamera("http://10.0.0.7/cgi/video?user=a&pwd=secret").name == "10.0.0.7/cgi/video"
     assert without_password("rtsp://user:s@cret@host/1") == "rtsp://***@host/1"
-    assert without_password("http://h/v?user=a&PWD=secret&fps=3") == "http://h/v?user=a&PWD=***&fps=3"
+    assert without_password("http://h/v?user=a&PWD=secret&fps=3") == "http://h/v?user=***&PWD=***&fps=***"
+    assert without_password("http://h/v?auth=abc") == "http://h/v?auth=***"
+    assert without_password('souphttpsrc user-pw="a b" ! x') == "souphttpsrc user-pw=*** ! x"
     assert without_password("rtspsrc location=rtsp://u:p@h/1 user-pw=secret ! appsink") == (
         "rtspsrc location=rtsp://***@h/1 user-pw=*** ! appsink"
     )

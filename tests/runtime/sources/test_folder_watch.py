@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from simplenet_edge.errors import SourceError
-from simplenet_edge.imaging.decode import read_image
+from simplenet_edge.imaging.decode import decode_image
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources import WatchedFolder, open_source
 from simplenet_edge.runtime.sources import folder_watch as watch
@@ -174,28 +175,54 @@ def test_a_file_that_is_written_while_it_is_read_comes_once(
     folder: Path, frames: Iterator[FrameRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     larger = cv2.imencode(".png", np.vstack([PART, PART]))[1].tobytes()
-    reads: list[str] = []
+    reads: list[bytes] = []
 
-    def read_and_write(path: Path) -> Frames:
-        image = read_image(path)
+    def decode_and_write(data: bytes) -> Frames:
         if not reads:
-            path.write_bytes(larger)
-        reads.append(path.name)
-        return image
+            (folder / "a.png").write_bytes(larger)
+        reads.append(data)
+        return decode_image(data)
 
-    monkeypatch.setattr(watch, "read_image", read_and_write)
+    monkeypatch.setattr(watch, "decode_image", decode_and_write)
     move_in(folder, "a.png")
     record = next(frames)
     assert record.image is not None
     assert (record.name, record.image.shape[0]) == ("a.png", 96)
     move_in(folder, "b.png")
     assert next(frames).name == "b.png"
-    assert reads == ["a.png", "a.png", "b.png"]
+    assert reads == [PNG, larger, PNG]
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
-        open_source(f"watch:{tmp_path / 'none'}").__enter__()
+def test_a_file_written_again_in_place_is_a_new_one_whatever_its_time_says(
+    folder: Path, frames: Iterator[FrameRecord]
+) -> None:
+    """As a copying program does that keeps the time of what it copies; the size is the same too."""
+    images = [cv2.imencode(".bmp", PART + grey)[1].tobytes() for grey in (0, 1, 2)]
+    move_in(folder, "a.bmp", images[0])
+    assert next(frames).name == "a.bmp"
+    for image, at in ((images[1], 1000.0), (images[2], 1000.0), (images[0], 500.0)):
+        (folder / "a.bmp").write_bytes(image)
+        os.utime(folder / "a.bmp", (at, at))
+        record = next(frames)
+        assert record.image is not None
+        assert record.image[0, 0, 0] == decode_image(image)[0, 0, 0]
+
+
+def test_a_folder_that_is_not_there_is_an_error_unless_there_is_patience(tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    with pytest.raises(SourceError, match="No such file or directory"):
+        open_source(f"watch:{folder}").__enter__()
+    source = WatchedFolder(folder, poll_s=0.01)
+    source.patient = True
+    with source:
+        frames = iter(source)
+        assert "check that the folder is there" in (next(frames).error or "")
+        share = tmp_path / "share"
+        share.mkdir()
+        move_in(share, "old.png", at=1000.0)  # from before the start
+        move_in(share, "new.png", at=time.time() + 1)
+        share.rename(folder)
+        assert first(frames, lambda record: record.error is None).name == "new.png"
 
 
 def test_stop_ends_the_wait(folder: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from simplenet_edge.errors import SimpleNetEdgeError
 from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.sources import PushedImages, Source, open_source
-from tests.runtime.sources.ip_camera import SOON_S, until
+from tests.waiting import SOON_S, until
 
 PART = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PNG, JPEG = (cv2.imencode(suffix, PART)[1].tobytes() for suffix in (".png", ".jpg"))

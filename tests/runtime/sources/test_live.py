@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -14,7 +15,8 @@ from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.runtime.sources import LiveSettings, LiveSource
 from simplenet_edge.runtime.sources.device import Device, EndOfFrames
 from simplenet_edge.spec import Frames
-from tests.runtime.sources.ip_camera import SOON_S, first, until
+from tests.runtime.sources.ip_camera import first
+from tests.waiting import SOON_S, until
 
 QUICK = LiveSettings(backoff_s=(0.01, 0.02), report_s=0.05)
 
@@ -154,6 +156,31 @@ def test_the_first_open_fails_with_its_reason() -> None:
     source.refuse = "nobody answers"
     with pytest.raises(SourceError, match="nobody answers"):
         source.__enter__()
+
+
+def test_with_patience_it_is_away_at_the_start_as_it_would_be_later() -> None:
+    source = Scripted()
+    source.refuse = "nobody answers"
+    source.patient = True
+    with source:
+        frames = iter(source)
+        assert next(frames).error == "the camera is away: nobody answers"
+        assert not source.connected
+        source.refuse = None
+        source.script.put(50)
+        assert first(frames, lambda record: record.image is not None).error is None
+        assert (source.connected, source.reconnects) == (True, 1)
+
+
+def test_both_ends_of_an_outage_are_logged(source: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    frames = iter(source)
+    source.script.put(SourceError("the cable is out"))
+    first(frames, lambda record: record.error is not None)
+    source.script.put(50)
+    first(frames, lambda record: record.image is not None)
+    went, came = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert went == "scripted is away: the cable is out"
+    assert came.startswith("scripted is back after ")
 
 
 def test_a_bug_is_raised_where_frames_are_read(source: Scripted) -> None:

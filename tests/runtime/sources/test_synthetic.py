@@ -6,7 +6,7 @@ import numpy as np
 
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources import open_source
-from tests.runtime.sources.ip_camera import until
+from tests.waiting import until
 
 
 def records_of(uri: str) -> list[FrameRecord]:

@@ -10,9 +10,9 @@ import pytest
 from simplenet_edge.errors import SourceError
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sources import HttpTriggered, SyntheticCamera, SyntheticParts, Triggered, open_source
-from tests.runtime.sources.ip_camera import SOON_S, until
 from tests.runtime.sources.test_http import line, verdict
 from tests.runtime.sources.test_live import Scripted
+from tests.waiting import SOON_S, until
 
 
 @pytest.fixture
