@@ -11,6 +11,8 @@ import pytest
 
 import simplenet_edge as se
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "cv2", "numpy", "typer", "rich")
 OPTIONS = se.TrainingOptions(
     backbone="resnet18", random_weights=True, size_hw=(64, 64), alpha=0.3, meta_epochs=1, memory=50

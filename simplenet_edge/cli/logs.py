@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from simplenet_edge.errors import ConfigError
 
@@ -13,14 +15,22 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 _MOST, _WINDOW_S = 20, 60.0  # lines of one kind, and in how long
 
 
-def log_to_stderr(level: str) -> None:
-    """Log to standard error from `level` on. Raises ConfigError for a level that there isn't."""
+@contextmanager
+def log_to_stderr(level: str) -> Iterator[None]:
+    """Log to standard error from `level` on, inside. Raises ConfigError for a level that there isn't."""
     if level not in _LEVELS:
         raise ConfigError(f"--log-level must be one of {', '.join(_LEVELS)}, not {level!r}")
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(_Bounded())
-    logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
+    root, before = logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(_LEVELS[level])
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
 
 
 class _OneLine(logging.Formatter):

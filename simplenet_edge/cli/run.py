@@ -84,7 +84,6 @@ def run(
 
     if as_json and jsonl is None:
         raise ConfigError("--json needs --jsonl FILE, or the verdicts and the summary would be mixed up")
-    log_to_stderr(log_level)
     options = StationOptions(
         engine=engine,
         precision=precision,
@@ -104,7 +103,9 @@ def run(
         watch=cast("Literal['alarm', 'invalid', 'off']", watch),
         serve=serve,
     )
-    _print(run_station(bundle, source, options, note), as_json)
+    with log_to_stderr(log_level):
+        summary = run_station(bundle, source, options, note)
+    _print(summary, as_json)
 
 
 def _print(summary: Summary, as_json: bool) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.conftest import TRAIN, Run, output_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_from_images_to_verdicts(run: Run, parts: Path, tmp_path: Path) -> None:
     folder, bundle = tmp_path / "run", tmp_path / "run.bundle"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run, output_of
+
+pytestmark = pytest.mark.slow
 
 
 def test_evaluate_needs_test_images(run: Run, run_folder: Path, parts: Path) -> None:

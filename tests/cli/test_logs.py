@@ -15,7 +15,8 @@ from simplenet_edge.errors import ConfigError
 LOGS = """
 import logging
 from simplenet_edge.cli.logs import log_to_stderr
-log_to_stderr({level!r})
+logging_on = log_to_stderr({level!r})
+logging_on.__enter__()
 log = logging.getLogger("line")
 log.info("to know")
 log.warning("%s is INVALID", "two\\nlines\\x1b[31m\\udce9.png")
@@ -48,21 +49,18 @@ def test_lines_have_times_and_levels_and_can_not_be_forged() -> None:
 
 def test_levels() -> None:
     assert not any("to know" in line for line in logged("warning"))
-    with pytest.raises(ConfigError, match="debug, info, warning, error"):
-        log_to_stderr("loud")
+    with pytest.raises(ConfigError, match="debug, info, warning, error"), log_to_stderr("loud"):
+        pass
 
 
-def test_what_was_left_out_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    before = logging.root.handlers[:]
-    try:
-        log_to_stderr("error")
-        handler = logging.root.handlers[0]
-        now = [0.0]
-        monkeypatch.setattr("time.monotonic", lambda: now[0])
-        record = logging.LogRecord("line", logging.ERROR, __file__, 1, "camera %d", (7,), None)
+def test_what_was_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    record = logging.LogRecord("line", logging.ERROR, __file__, 1, "camera %d", (7,), None)
+    with log_to_stderr("error"):
+        handler = logging.root.handlers[-1]
         assert [handler.filter(record) is not False for _ in range(30)] == [True] * 20 + [False] * 10
         now[0] = 61.0
         assert handler.filter(record) is not False
-        assert record.getMessage() == "camera 7 (10 lines like this one were left out)"
-    finally:
-        logging.root.handlers[:] = before
+    assert record.getMessage() == "camera 7 (10 lines like this one were left out)"
+    assert handler not in logging.root.handlers

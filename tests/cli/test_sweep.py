@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from simplenet_edge.cli import app
 from simplenet_edge.workflows.sweep_results import PAPER_LABEL
 from tests.cli.conftest import TRAIN, Run
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_command_prints_the_tables(parts: Path, tmp_path: Path) -> None:

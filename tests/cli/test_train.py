@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.conftest import TRAIN, Run
 
+pytestmark = pytest.mark.slow
+
 
 def corrupt(folder: Path, count: int) -> Path:
     folder.mkdir()

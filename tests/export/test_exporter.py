@@ -17,6 +17,8 @@ from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.training.run import TrainingRun
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_bundle_gives_the_numbers_of_the_trained_model(run_folder: Path, bundle_path: Path, parts: Path) -> None:
     run = TrainingRun.load(run_folder)

@@ -22,6 +22,8 @@ from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import SimpleNetConfig
 from tests.models import random_model
 
+pytestmark = pytest.mark.slow
+
 FORMS: tuple[LayerForm, ...] = get_args(LayerForm)
 
 

@@ -18,6 +18,8 @@ from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, InputSpec, SimpleNetConfig
 from tests.models import random_model
 
+pytestmark = pytest.mark.slow
+
 SPECS = (InputSpec(64, 96), InputSpec(64, 96, "letterbox"), InputSpec(64, 64, "center-crop", 72))
 
 

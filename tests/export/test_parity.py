@@ -12,6 +12,8 @@ from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.spec import SimpleNetConfig
 from tests.models import random_model
 
+pytestmark = pytest.mark.slow
+
 
 def test_random_frames_are_seeded() -> None:
     assert np.array_equal(random_frames(2, (8, 9)), random_frames(2, (8, 9)))

@@ -15,6 +15,8 @@ from tests.export.conftest import SIZE_HW, graph_of, smooth_frames
 from tests.models import random_model
 from tests.rtx import ARCHITECTURES, compile_plan
 
+pytestmark = pytest.mark.slow
+
 
 def precisions(graph: onnx.ModelProto, size_hw: tuple[int, int]) -> dict[str, bytes]:
     """The serialised graph of each precision, calibrated on two frames."""
@@ -39,7 +41,6 @@ def test_a_mobilenet_compiles(small: dict[str, bytes], precision: str, architect
     assert len(compile_plan(small[precision], SIZE_HW, architecture)) > 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_wide_resnet_compiles_and_its_weights_shrink() -> None:
     size_hw = (288, 288)

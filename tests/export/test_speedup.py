@@ -9,6 +9,8 @@ from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.spec import SimpleNetConfig
 from tests.models import random_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("dims", [(32, 32), (50, 30)])  # poolings that divide, and that overlap
 def test_measures_both_graphs_in_turn(dims: tuple[int, int]) -> None:

@@ -15,6 +15,8 @@ from simplenet_edge.spec import SimpleNetConfig
 from tests.model.test_golden import CASES, golden_model
 from tests.models import random_model
 
+pytestmark = pytest.mark.slow
+
 
 def graph_of(model: SimpleNet) -> onnx.ModelProto:
     return to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec)

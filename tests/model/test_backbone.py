@@ -9,6 +9,8 @@ import torchvision
 from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.model.backbone import Backbone, load_imagenet_weights, load_weights_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "layers", "shapes"),

@@ -16,6 +16,8 @@ from simplenet_edge.model.defaults import BACKBONE_DEFAULTS
 from simplenet_edge.model.geometry import Cells, Grid, interpolation_matrix, operator_mode
 from simplenet_edge.model.patches import OperatorResize, grid_resize
 
+pytestmark = pytest.mark.slow
+
 HALF_PIXEL = ("convnext_tiny", "vgg11")
 OTHERS = {
     "vgg11": ("features.10",),

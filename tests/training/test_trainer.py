@@ -24,6 +24,8 @@ from simplenet_edge.training.run import TrainingRecord, TrainingRun
 from simplenet_edge.training.trainer import train
 from tests.runs import SIZE, write_parts
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(meta_epochs=3, gan_epochs=2, steps_per_epoch=2, batch_patches=64, alpha=0.3)
 
 

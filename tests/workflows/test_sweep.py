@@ -22,6 +22,8 @@ from simplenet_edge.training.trainer import train
 from simplenet_edge.workflows.sweep import find_categories, sweep
 from simplenet_edge.workflows.sweep_results import PAPER_LABEL
 
+pytestmark = pytest.mark.slow
+
 
 def small(
     seed: int, resize: ResizeRule | None = None, augment: AugmentConfig | None = None, meta_epochs: int = 1

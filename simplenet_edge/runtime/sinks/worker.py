@@ -32,7 +32,8 @@ class WorkerTimings:
     retry_s: tuple[float, float] = (0.5, 5.0)  # the first wait after a failure, and the longest
     idle_s: float = 1.0  # between two calls of `Sink.idle`
     open_s: float = 10.0  # to wait for a sink to open before a live line starts without it
-    close_s: float = 5.0  # for the sink itself to close
+    flush_s: float = 10.0  # for what waits at the end to be written
+    close_s: float = 5.0  # for the sink itself to close after that
 
 
 class SinkWorker:
@@ -122,21 +123,21 @@ class SinkWorker:
                 error=self._tally.error or self.sink.fault,
             )
 
-    def begin_close(self, timeout_s: float = 10.0) -> None:
-        """Take no more results, and from now on write what waits for up to `timeout_s`; doesn't wait for it."""
+    def begin_close(self) -> None:
+        """Take no more results, and from now on write what waits for up to `flush_s`; doesn't wait for it."""
         with self._changed:
             if self._deadline is None:
-                self._deadline = time.monotonic() + timeout_s
+                self._deadline = time.monotonic() + self._timings.flush_s
             self._changed.notify_all()
         self._closing.set()
 
-    def close(self, timeout_s: float = 10.0) -> None:
-        """Write what waits for up to `timeout_s`, count the rest as lost, and end the thread.
+    def close(self) -> None:
+        """Write what waits for up to `flush_s`, count the rest as lost, and end the thread.
 
-        Returns within `timeout_s` plus `close_s`, also where the sink hangs. With `wait` it raises what ended the sink,
+        Returns within `flush_s` plus `close_s`, also where the sink hangs. With `wait` it raises what ended the sink,
         or SinkError where a result is missing.
         """
-        self.begin_close(timeout_s)
+        self.begin_close()
         if self._thread.ident is not None:
             assert self._deadline is not None
             self._thread.join(max(0.0, self._deadline + self._timings.close_s - time.monotonic()))
@@ -147,7 +148,9 @@ class SinkWorker:
             self._hand = None
             self._tally.add_lost(missing)
             if self._wait and missing and self._failure is None:
-                self._failure = SinkError(f"{self.name}: {missing} results were not written in {timeout_s:.0f} s")
+                self._failure = SinkError(
+                    f"{self.name}: {missing} results were not written in {self._timings.flush_s:g} s"
+                )
         self._tell_failure()
 
     def __enter__(self) -> SinkWorker:

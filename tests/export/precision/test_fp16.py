@@ -14,6 +14,8 @@ from simplenet_edge.export.tensorrt_lint import lint
 from simplenet_edge.spec import Frames
 from tests.export.conftest import difference
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_graph_computes_the_same_to_float16_rounding(small_graph: onnx.ModelProto, frames: Frames) -> None:
     half = to_fp16(small_graph, activation_ranges(small_graph, frames))

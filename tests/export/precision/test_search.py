@@ -19,6 +19,8 @@ from simplenet_edge.export.precision import search as precision
 from simplenet_edge.export.precision.calibration import calibration_images
 from simplenet_edge.training.run import TrainingRun
 
+pytestmark = pytest.mark.slow
+
 # Twenty labelled parts, seen by a random backbone: one image is more than a whole bound, and AUROC is near chance.
 WIDE = gate.Bounds(map_mean=1.0, flips=0.2, auroc_loss=0.15, rank_correlation=0.5, rounding=1e-3)
 

@@ -45,6 +45,8 @@ from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera
 from tests.runtime.sources.test_live import Scripted
 from tests.waiting import SOON_S, until
 
+pytestmark = pytest.mark.slow
+
 STRICT = LineConfig(strict=True)
 COMMAND = [sys.executable, "-c", "from simplenet_edge.cli import main; main()", "run"]
 

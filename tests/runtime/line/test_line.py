@@ -185,7 +185,7 @@ def test_a_reply_that_breaks_costs_no_result(bundle: Bundle, caplog: pytest.LogC
 
 
 def test_a_sink_that_hangs_does_not_keep_a_recorded_run_from_ending(bundle: Bundle) -> None:
-    timings = LineTimings(grace_s=0.1, worker=WorkerTimings(close_s=0.1))
+    timings = LineTimings(grace_s=0.1, worker=WorkerTimings(flush_s=0.1, close_s=0.1))
     released = threading.Event()
 
     class Hanging(Kept):
@@ -291,7 +291,8 @@ def test_a_live_line_goes_on_without_a_sink_and_counts(bundle: Bundle) -> None:
     good, broken, belt = Kept(), Kept(fails_from=2), LiveBelt()
     broken.name = "broken"
     with open_engine(bundle, "fake") as engine:
-        line = Line([belt], Detector(engine), [broken, good])
+        timings = LineTimings(worker=WorkerTimings(flush_s=0.1))
+        line = Line([belt], Detector(engine), [broken, good], timings=timings)
         with running(line) as summaries:
             belt.step(10)
             good.wait_for(10)

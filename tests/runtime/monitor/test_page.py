@@ -15,6 +15,8 @@ from simplenet_edge.runtime.status import LineStatus
 from tests.runtime.monitor.chromium import Chromium, take_screenshot
 from tests.runtime.monitor.conftest import Make
 
+pytestmark = pytest.mark.slow
+
 ODD_NAME = '<img src=x onerror="alert(1)">/2'
 TOP = "document.querySelectorAll('.camera')[0]"
 ODD = "document.querySelectorAll('.camera')[1]"

@@ -227,16 +227,16 @@ def test_a_blocked_line_is_let_go_when_its_sink_fails() -> None:
 def test_a_sink_that_hangs_does_not_hang_the_shutdown(wait: bool) -> None:
     shelf = Shelf()
     shelf.gate.clear()
-    line = SinkWorker(shelf, wait=wait, timings=WorkerTimings(close_s=0.05))
+    line = SinkWorker(shelf, wait=wait, timings=WorkerTimings(flush_s=0.05, close_s=0.05))
     line.open()
     for n in range(4):
         line.submit(result(n))
     assert shelf.busy.wait(60)
     if wait:
-        with pytest.raises(SinkError, match="4 results were not written in 0 s"):
-            line.close(timeout_s=0.05)
+        with pytest.raises(SinkError, match=r"4 results were not written in 0\.05 s"):
+            line.close()
     else:
-        line.close(timeout_s=0.05)
+        line.close()
     lost = SinkSnapshot(0, 4, 0, None)
     assert line.snapshot() == lost
     shelf.gate.set()  # it wakes up too late, and is not counted twice
@@ -247,11 +247,11 @@ def test_a_sink_that_hangs_does_not_hang_the_shutdown(wait: bool) -> None:
 def test_what_can_not_be_written_at_the_end_is_lost_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf()
     shelf.broken = SinkError("the broker is away")
-    line = worker(shelf, wait=False)
+    line = SinkWorker(shelf, wait=False, timings=WorkerTimings(flush_s=0.1))
     line.open()
     for n in range(4):
         line.submit(result(n))
-    line.close(timeout_s=0.1)
+    line.close()
     assert line.snapshot() == SinkSnapshot(0, 4, 0, "the broker is away")
     assert caplog.records[-1].message == "shelf: results are lost: the broker is away"
     line.submit(result(5))  # after the end: lost too
