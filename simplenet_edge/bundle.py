@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.bundle_files import BundleFiles, npy_array, npy_bytes
-from simplenet_edge.errors import BundleError
-from simplenet_edge.files import write_bytes, write_folder
+from simplenet_edge.errors import BundleError, DataError
+from simplenet_edge.files import require_writable, write_bytes, write_folder
 from simplenet_edge.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, PrecisionRecord, is_sealed
 from simplenet_edge.spec import Frames, Prediction
 
@@ -38,6 +38,7 @@ __all__ = [
     "PrecisionRecord",
     "golden_files",
     "npy_bytes",
+    "require_place",
     "write_bundle",
 ]
 
@@ -131,10 +132,7 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, bytes], overwr
     bundle, as `simplenet_edge.files` writes it. Raises BundleError where `path` exists and `overwrite` is not set,
     for a manifest that would not be read again, or where the disk refuses.
     """
-    if path.exists() and not overwrite:
-        raise BundleError(f"{path} exists; name another file or pass --overwrite")
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST_NAME).is_file():
-        raise BundleError(f"{path} is a folder but no bundle, so it is not replaced; name another")
+    require_place(path, overwrite)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     text = dataclasses.replace(manifest, files=hashes).to_json()
     Manifest.from_json(text)
@@ -147,6 +145,20 @@ def write_bundle(path: Path, manifest: Manifest, files: dict[str, bytes], overwr
     except OSError as error:
         raise BundleError(f"{path} can't be written ({error}); nothing was changed there") from error
     return Bundle(path)
+
+
+def require_place(path: Path, overwrite: bool = False) -> None:
+    """See that `write_bundle` may write at `path`. Raises BundleError."""
+    if path.exists() and not overwrite:
+        raise BundleError(f"{path} exists; name another file or pass --overwrite")
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST_NAME).is_file():
+        raise BundleError(f"{path} is a folder but no bundle, so it is not replaced; name another")
+    if path.exists() and path.is_dir() == (path.suffix == ".zip"):
+        raise BundleError(f"{path} can't be written: a .zip replaces a file and any other name a folder; name another")
+    try:
+        require_writable(path.parent)
+    except DataError as error:
+        raise BundleError(str(error)) from error
 
 
 def golden_files(frames: Frames, prediction: Prediction) -> dict[str, bytes]:

@@ -145,8 +145,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{path} can't be written ({error.strerror or error}); nothing was changed there: free some space, or name "
-            "another place"
+            f"{path} can't be written ({error.strerror or error}); free some space, or name another place"
         ) from error
 
 

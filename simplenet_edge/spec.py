@@ -40,6 +40,8 @@ Frames = npt.NDArray[np.uint8]
 ResizeRule = Literal["stretch", "letterbox", "center-crop"]
 Alignment = Literal["half-pixel", "receptive-field"]
 
+_MAX_SIZE = 65536  # of what a configuration counts: channels, layers, patches
+_MAX_MEMORY = 10_000_000  # patches
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of RGB in [0, 1] that torchvision's ImageNet weights were trained with."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -142,20 +144,20 @@ class SimpleNetConfig:
             raise ConfigError("at least one layer of the backbone is needed")
         if len(set(self.layers)) != len(self.layers):
             raise ConfigError(f"a layer is named twice: {', '.join(self.layers)}")
-        if self.patch_size < 1 or self.patch_size % 2 == 0:
-            raise ConfigError(f"patch_size must be odd and positive, not {self.patch_size}")
+        if not 1 <= self.patch_size < _MAX_SIZE or self.patch_size % 2 == 0:
+            raise ConfigError(f"patch_size must be odd and positive, below {_MAX_SIZE}, not {self.patch_size}")
         for name in (
             *("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers", "score_top_k"),
             *("memory_dim", "memory_stride"),
         ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= _MAX_SIZE:
+                raise ConfigError(f"{name} must be at least 1, at most {_MAX_SIZE}, not {getattr(self, name)}")
         if self.discriminator_hidden is not None and self.discriminator_hidden < 1:
             raise ConfigError(f"discriminator_hidden must be at least 1, not {self.discriminator_hidden}")
         if self.projection_layers < 0:
             raise ConfigError(f"projection_layers must be at least 0, not {self.projection_layers}")
-        if self.memory_size < 0:
-            raise ConfigError(f"memory_size must be at least 0, not {self.memory_size}")
+        if not 0 <= self.memory_size <= _MAX_MEMORY:
+            raise ConfigError(f"memory_size must be at least 0, at most {_MAX_MEMORY}, not {self.memory_size}")
         if self.memory_size > 0 and not self.standardize:
             raise ConfigError("a memory measures distances on standardised features; set memory_size to 0")
         if self.memory_size > 0 and self.memory_dim > self.target_embed_dim:
