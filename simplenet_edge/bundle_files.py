@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from simplenet_edge.contract import one_line
 from simplenet_edge.errors import BundleError, ConfigError, SimpleNetEdgeError
 
 __all__ = ["BundleFiles", "npy_array", "npy_bytes"]
@@ -137,7 +138,7 @@ def npy_array(data: bytes, kind: type[np.generic]) -> npt.NDArray[Any]:
             raise ValueError(f"{dtype} {shape} in {len(data) - buffer.tell()} bytes, expected {kind.__name__}")
         array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # a damaged header raises nearly anything
-        raise ValueError(f"not an array ({error})") from error
+        raise ValueError(f"no array ({one_line(error)})") from error
     if not np.isfinite(array).all():
         raise ValueError("an array with numbers that are not finite")
     return array

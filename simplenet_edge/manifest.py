@@ -87,9 +87,7 @@ class Manifest:
         if len(self.files) > _MAX_FILES:
             raise ConfigError(f"files must be at most {_MAX_FILES}, not {len(self.files)}")
         if self.frame_hw is not None and not _is_size(self.frame_hw):
-            raise ConfigError(
-                f"frame_hw must be two positive numbers up to {_MAX_SIDE} or null, not {self.frame_hw!r}"
-            )
+            raise ConfigError(f"frame_hw must be two positive numbers up to {_MAX_SIDE} or null, not {self.frame_hw!r}")
         if "fp32" not in self.precisions:
             raise ConfigError(f"precisions must have fp32, found {', '.join(sorted(self.precisions)) or 'none'}")
 

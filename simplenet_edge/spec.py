@@ -249,7 +249,7 @@ def _is_a(value: Any, expected: Any) -> bool:
     if origin is Literal:
         return any(type(value) is type(part) and value == part for part in parts)
     if origin is tuple:
-        if not isinstance(value, tuple) or parts[1:] != (...,) and len(value) != len(parts):
+        if not isinstance(value, tuple) or (parts[1:] != (...,) and len(value) != len(parts)):
             return False
         return all(_is_a(v, parts[0] if parts[1:] == (...,) else parts[i]) for i, v in enumerate(value))
     if origin is dict:

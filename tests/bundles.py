@@ -91,7 +91,9 @@ def predict(graph: bytes, frames: Frames) -> Prediction:
 def tiny_record(**changes: Any) -> PrecisionRecord:
     """What the tiny bundle says of fp32; `changes` replace fields."""
     point = changes.get("operating_point", OperatingPoint(THRESHOLD, alpha=0.05, n_calibration=40, guaranteed=True))
-    low, median, high = sorted([10.0, 15.0, point.threshold]) if point.threshold > 15 else [point.threshold] * 2 + [20.0]
+    low, median, high = (
+        sorted([10.0, 15.0, point.threshold]) if point.threshold > 15 else [point.threshold] * 2 + [20.0]
+    )
     fields: dict[str, Any] = {
         "graph": "model.fp32.onnx",
         "operating_point": point,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from simplenet_edge.bundle import MANIFEST_NAME, SCHEMA_VERSION, Bundle, Manifest, write_bundle
 from simplenet_edge.errors import BundleError
-from tests.faults import no_file_beyond, outcomes
 from tests.bundles import HEIGHT, WIDTH, tiny_files, tiny_graph, tiny_manifest, tiny_record, write_tiny_bundle
+from tests.faults import no_file_beyond, outcomes
 
 KINDS = ["tiny", "tiny.zip"]
 GRAPH = "model.fp32.onnx"

@@ -126,7 +126,9 @@ class TrainingRun:
             if not isinstance(values["metrics"], dict):
                 raise TypeError("metrics is no object")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"{path} is damaged ({error}); run `simplenet-edge evaluate` again, or remove it") from error
+            raise DataError(
+                f"{path} is damaged ({error}); run `simplenet-edge evaluate` again, or remove it"
+            ) from error
         return values
 
     @classmethod

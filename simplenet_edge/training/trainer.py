@@ -175,7 +175,9 @@ def _claimed(folder: Path, key: str, resume: bool) -> Iterator[bool]:
         finished = (folder / CALIBRATION_NAME).is_file()
         if finished or (folder / CHECKPOINT_NAME).is_file():
             if not resume:
-                raise ConfigError(f"{folder} is not empty; name another folder, or pass --resume to go on with that run")
+                raise ConfigError(
+                    f"{folder} is not empty; name another folder, or pass --resume to go on with that run"
+                )
             if marker.read_text(encoding="utf-8", errors="replace") != key:
                 raise ConfigError(
                     f"{folder} holds another run (other images, options, weights or version); name another folder"

@@ -140,7 +140,9 @@ class _TestCurve:
 
     def _values(self) -> dict[str, Figures]:
         found = _read_json(self._path)
-        values: dict[str, Figures] = found["meta_epochs"] if found and found.get("test_fingerprint") == self._key else {}
+        values: dict[str, Figures] = (
+            found["meta_epochs"] if found and found.get("test_fingerprint") == self._key else {}
+        )
         return values
 
 
