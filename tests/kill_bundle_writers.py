@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from simplenet_edge.bundle import Bundle, write_bundle
@@ -19,7 +20,7 @@ with tempfile.TemporaryDirectory() as folder:
         path, step = Path(folder, kind), 0
         while True:
             write_bundle(path, tiny_manifest(name="old"), files, overwrite=True)
-            if not killed_at(step, lambda at=path: write_bundle(at, tiny_manifest(name="new"), files, True)):
+            if not killed_at(step, partial(write_bundle, path, tiny_manifest(name="new"), files, overwrite=True)):
                 break
             found[kind][Bundle(path).manifest.name] += 1
             step += 1

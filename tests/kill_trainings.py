@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a fork copies one thread only; before torch is imported
@@ -25,11 +26,11 @@ counts: Counter[str] = Counter(different=0)
 with tempfile.TemporaryDirectory() as temporary:
     parts, step = load_dataset(write_parts(Path(temporary, "parts"))), 0
 
-    def work(folder: Path) -> None:
-        train(new_model(), parts.train, CONFIG, folder, resume=True)
-
     unbroken = train(new_model(), parts.train, CONFIG, Path(temporary, "unbroken"))
-    while killed_at(step, lambda: work(Path(temporary, f"run{step}"))):
+    while True:
+        work = partial(train, new_model(), parts.train, CONFIG, Path(temporary, f"run{step}"), resume=True)
+        if not killed_at(step, work):
+            break
         counts["killed"] += 1
         run = train(new_model(), parts.train, CONFIG, Path(temporary, f"run{step}"), resume=True)
         try:

@@ -275,6 +275,13 @@ def test_a_file_that_changes_while_in_use_is_found(tmp_path: Path) -> None:
         bundle.graph()
 
 
+def test_the_id_is_that_of_the_bundle_in_use(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    before = bundle.id
+    after = write_bundle(bundle.path, tiny_manifest(name="newer"), tiny_files(), overwrite=True)
+    assert bundle.id == before != after.id
+
+
 def test_what_the_bundle_does_not_have(path: Path) -> None:
     bundle = write_tiny_bundle(path)
     with pytest.raises(BundleError, match="no int8 graph; it has fp32: export it first"):

@@ -47,7 +47,10 @@ def test_a_link_to_a_folder_is_replaced_and_its_folder_kept(tmp_path: Path) -> N
 
 
 def test_a_lock_is_for_one_process_and_ends_with_it(tmp_path: Path) -> None:
-    script = "import pathlib, sys, simplenet_edge.files as f\nwith f.lock(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    script = (
+        "import pathlib, sys, simplenet_edge.files as files\n"
+        "with files.lock(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", script, tmp_path / "lock"],
         stdin=subprocess.PIPE,

@@ -77,7 +77,7 @@ def test_every_flipped_bit_is_refused() -> None:
 )
 def test_a_manifest_that_is_not_as_it_was_written(edit: Callable[[str], str]) -> None:
     assert edit(TEXT) != TEXT
-    with pytest.raises(BundleError, match="its own SHA-256 .* copy the bundle again"):
+    with pytest.raises(BundleError, match=r"its own SHA-256 .* copy the bundle again"):
         Manifest.from_json(edit(TEXT))
 
 
@@ -187,7 +187,7 @@ def places(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(inner, (*keys, index))
 
 
-STRANGE = (
+STRANGE: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, 0.5, -0.0, 1e-320, 1e39, 1e308),
     *(float("nan"), float("inf"), "", "x", "../x", "\0", "\ud800", "9" * 5000, [], [1], [[[]]], {}, {"": 1}),
 )

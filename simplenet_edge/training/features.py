@@ -189,11 +189,13 @@ def extract_features(
     return FeatureCache(whole[: done * kept], moments.mean, std, correlation, done, left_out)
 
 
-def _reserved(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float16]:
+def _reserved(path: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.float16]]:
     """A memory-mapped array whose room on disk is taken: writing to a map on a full disk ends the process."""
     size = 2 * shape[0] * shape[1]
     try:
-        rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        rows: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.float16, shape=shape
+        )
         if hasattr(os, "posix_fallocate"):
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

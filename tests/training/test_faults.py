@@ -96,9 +96,9 @@ def test_a_folder_with_a_checkpoint_or_with_other_files_is_not_taken(
 def test_a_folder_in_which_another_process_trains_is_refused(
     parts: Dataset, unbroken: TrainingRun, stopped: Path, resume: bool
 ) -> None:
-    with lock(stopped / "run.key"):  # by its own open file, as another process has
-        with pytest.raises(ConfigError, match="another process is at work"):
-            train(new_model(), parts.train, CONFIG, stopped, resume=resume)
+    held = lock(stopped / "run.key")  # by an open file of its own, as another process has
+    with held, pytest.raises(ConfigError, match="another process is at work"):
+        train(new_model(), parts.train, CONFIG, stopped, resume=resume)
     assert_same(train(new_model(), parts.train, CONFIG, stopped, resume=True), unbroken)
 
 
