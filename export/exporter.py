@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, write_bundle
+from simplenet_edge.bundle import Bundle, Manifest, PrecisionRecord, golden_files, require_place, write_bundle
 from simplenet_edge.comparison import FP32_TOLERANCE, compare
 from simplenet_edge.data.layouts import Dataset
-from simplenet_edge.errors import BundleError, ConfigError
+from simplenet_edge.errors import ConfigError
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.frame_resize import with_frame_resize
@@ -57,8 +57,7 @@ def export_bundle(
     Raises ParityError where the graph does not compute what the trained model computes, or a precision is not as good
     as fp32; DataError for calibration images that can't be used; BundleError where `path` can't be written.
     """
-    if path.exists() and not overwrite:  # before the work, not behind it
-        raise BundleError(f"{path} exists; name another file or pass --overwrite")
+    require_place(path, overwrite)  # before the work, not behind it
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ConfigError(f"no precision is called {unknown[0]!r}; beside fp32 there are {', '.join(PRECISIONS)}")
     images = calibration_images(run, calibration) if precisions else None

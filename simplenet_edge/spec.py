@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
+import types
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,8 @@ Frames = npt.NDArray[np.uint8]
 ResizeRule = Literal["stretch", "letterbox", "center-crop"]
 Alignment = Literal["half-pixel", "receptive-field"]
 
+_MAX_SIZE = 65536  # of what a configuration counts: channels, layers, patches
+_MAX_MEMORY = 10_000_000  # patches
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of RGB in [0, 1] that torchvision's ImageNet weights were trained with."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -140,20 +144,20 @@ class SimpleNetConfig:
             raise ConfigError("at least one layer of the backbone is needed")
         if len(set(self.layers)) != len(self.layers):
             raise ConfigError(f"a layer is named twice: {', '.join(self.layers)}")
-        if self.patch_size < 1 or self.patch_size % 2 == 0:
-            raise ConfigError(f"patch_size must be odd and positive, not {self.patch_size}")
+        if not 1 <= self.patch_size < _MAX_SIZE or self.patch_size % 2 == 0:
+            raise ConfigError(f"patch_size must be odd and positive, below {_MAX_SIZE}, not {self.patch_size}")
         for name in (
             *("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers", "score_top_k"),
             *("memory_dim", "memory_stride"),
         ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= _MAX_SIZE:
+                raise ConfigError(f"{name} must be at least 1, at most {_MAX_SIZE}, not {getattr(self, name)}")
         if self.discriminator_hidden is not None and self.discriminator_hidden < 1:
             raise ConfigError(f"discriminator_hidden must be at least 1, not {self.discriminator_hidden}")
         if self.projection_layers < 0:
             raise ConfigError(f"projection_layers must be at least 0, not {self.projection_layers}")
-        if self.memory_size < 0:
-            raise ConfigError(f"memory_size must be at least 0, not {self.memory_size}")
+        if not 0 <= self.memory_size <= _MAX_MEMORY:
+            raise ConfigError(f"memory_size must be at least 0, at most {_MAX_MEMORY}, not {self.memory_size}")
         if self.memory_size > 0 and not self.standardize:
             raise ConfigError("a memory measures distances on standardised features; set memory_size to 0")
         if self.memory_size > 0 and self.memory_dim > self.target_embed_dim:
@@ -215,13 +219,45 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[_T], values: dict[str, Any]) -> _T:
-    """The configuration that `to_dict` wrote. Raises ConfigError for keys missing, unknown or of the wrong kind."""
+    """The configuration that `to_dict` wrote.
+
+    Raises ConfigError for keys missing or unknown, and for values that are not of the field's type: a number must be
+    finite, and true is no number.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{kind.__name__}: expected an object, found {type(values).__name__}")
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - known):
         raise ConfigError(f"{kind.__name__}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     try:
-        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
-    except TypeError as error:
+        config = kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ConfigError(f"{kind.__name__}: {error}") from error
+    for name, expected in get_type_hints(kind).items():
+        if not _is_a(getattr(config, name), expected):
+            raise ConfigError(f"{kind.__name__}: {name} must be {_name(expected)}, not {getattr(config, name)!r}")
+    return config
+
+
+def _is_a(value: Any, expected: Any) -> bool:
+    """Whether a value that came from JSON is of the type of a field."""
+    origin, parts = get_origin(expected), get_args(expected)
+    if expected is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin is tuple:
+        if not isinstance(value, tuple) or (parts[1:] != (...,) and len(value) != len(parts)):
+            return False
+        return all(_is_a(v, parts[0] if parts[1:] == (...,) else parts[i]) for i, v in enumerate(value))
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_a(k, parts[0]) and _is_a(v, parts[1]) for k, v in value.items())
+    if expected is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return type(value) is expected
+
+
+def _name(expected: Any) -> str:
+    return expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")

@@ -17,6 +17,7 @@ from simplenet_edge.spec import OperatingPoint, ScoreStatistics
 
 __all__ = [
     "calibration_share",
+    "check_threshold",
     "conformal_threshold",
     "false_reject_bound",
     "guarantee_text",
@@ -28,6 +29,9 @@ __all__ = [
     "threshold_rank",
 ]
 
+_MAX_IMAGES = 10_000_000
+_MAX_SCORE = float(np.finfo(np.float32).max)
+_ROUNDING = 1e-6  # of means and deviations, as a share of the largest score
 CONFIDENCE = 0.9
 """How sure the bound on the false-reject rate of one given threshold is, unless told otherwise."""
 
@@ -143,6 +147,38 @@ def score_statistics(scores: npt.NDArray[np.floating]) -> ScoreStatistics:
     )
 
 
+def check_threshold(point: OperatingPoint, statistics: ScoreStatistics) -> None:
+    """Hold an operating point against the statistics of the scores that it came from, as far as those tell.
+
+    They tell the smallest, the middle and the largest score: a threshold of that rank is that score, and any other lies
+    between two of them. A point that is not guaranteed although there were images enough was set by a person: it may
+    lie anywhere. Raises ConfigError.
+    """
+    n, low, middle, high = statistics.n, statistics.min, statistics.median, statistics.max
+    numbers = (point.threshold, point.pixel_threshold or 0.0, low, middle, high, statistics.mean, statistics.std)
+    if not (1 <= n <= _MAX_IMAGES and n == point.n_calibration and all(abs(value) <= _MAX_SCORE for value in numbers)):
+        raise ConfigError(
+            f"expected 1 to {_MAX_IMAGES} calibration images and finite scores, found {point} and {statistics}"
+        )
+    room = _ROUNDING * max(abs(low), abs(high))
+    spread = (high - low) / 2 + room
+    if not (low <= middle <= high and low - room <= statistics.mean <= high + room and 0 <= statistics.std <= spread):
+        raise ConfigError(f"no scores have these statistics: {statistics}")
+    rank = _rank(n, point.alpha)
+    if point.guaranteed and rank > n:
+        raise ConfigError(f"{n} calibration images can't guarantee an alpha of {point.alpha}")
+    if not point.guaranteed and rank <= n:
+        return
+    k = min(rank, n)
+    least = high if k == n else middle if 2 * k > n else low
+    most = low if k == 1 else middle if 2 * k <= n + 1 else high
+    if not least <= point.threshold <= most:
+        raise ConfigError(
+            f"the threshold {point.threshold} is not number {k} of {n} scores from {low} to {high} with {middle} in "
+            "the middle"
+        )
+
+
 def _checked(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """The scores in double precision, which holds every float32 exactly."""
     values = np.asarray(scores, dtype=np.float64)
@@ -163,16 +199,21 @@ def _rank(n: int, alpha: float) -> int:
 
 
 def _binomial_tail(n: int, at_most: int, rate: float) -> float:
-    """The probability of at most so many hits in n draws; by logarithms, since the coefficients outgrow a float."""
+    """The probability of at most so many hits in n draws; by logarithms, since the coefficients outgrow a float.
+
+    Terms further than `reach` from the largest add less than a float holds.
+    """
     if rate in (0, 1):
         return float(rate == 0 or at_most == n)
+    reach = math.ceil(12 * math.sqrt(n * rate * (1 - rate))) + 100
+    middle = math.floor(n * rate)
     logs = [
         math.lgamma(n + 1)
         - math.lgamma(i + 1)
         - math.lgamma(n - i + 1)
         + i * math.log(rate)
         + (n - i) * math.log1p(-rate)
-        for i in range(at_most + 1)
+        for i in range(max(0, min(at_most, middle) - reach), min(at_most, middle + reach) + 1)
     ]
     return math.fsum(math.exp(value) for value in logs)
 

@@ -90,10 +90,14 @@ def predict(graph: bytes, frames: Frames) -> Prediction:
 
 def tiny_record(**changes: Any) -> PrecisionRecord:
     """What the tiny bundle says of fp32; `changes` replace fields."""
+    point = changes.get("operating_point", OperatingPoint(THRESHOLD, alpha=0.05, n_calibration=40, guaranteed=True))
+    low, median, high = (
+        sorted([10.0, 15.0, point.threshold]) if point.threshold > 15 else [point.threshold] * 2 + [20.0]
+    )
     fields: dict[str, Any] = {
         "graph": "model.fp32.onnx",
-        "operating_point": OperatingPoint(THRESHOLD, alpha=0.05, n_calibration=40, guaranteed=True),
-        "score_statistics": ScoreStatistics(n=40, mean=15.0, std=2.0, min=10.0, median=15.0, max=20.0),
+        "operating_point": point,
+        "score_statistics": ScoreStatistics(point.n_calibration, median, std=2.0, min=low, median=median, max=high),
         "tolerance": 1e-4,
     }
     return PrecisionRecord(**{**fields, **changes})

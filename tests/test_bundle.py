@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from simplenet_edge.bundle import MANIFEST_NAME, SCHEMA_VERSION, Bundle, Manifest, write_bundle
 from simplenet_edge.errors import BundleError
 from tests.bundles import HEIGHT, WIDTH, tiny_files, tiny_graph, tiny_manifest, tiny_record, write_tiny_bundle
+from tests.faults import no_file_beyond, outcomes
 
 KINDS = ["tiny", "tiny.zip"]
 GRAPH = "model.fp32.onnx"
@@ -275,6 +275,13 @@ def test_a_file_that_changes_while_in_use_is_found(tmp_path: Path) -> None:
         bundle.graph()
 
 
+def test_the_id_is_that_of_the_bundle_in_use(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    before = bundle.id
+    after = write_bundle(bundle.path, tiny_manifest(name="newer"), tiny_files(), overwrite=True)
+    assert bundle.id == before != after.id
+
+
 def test_what_the_bundle_does_not_have(path: Path) -> None:
     bundle = write_tiny_bundle(path)
     with pytest.raises(BundleError, match="no int8 graph; it has fp32: export it first"):
@@ -295,33 +302,14 @@ def test_an_existing_bundle_is_kept_unless_told_otherwise(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def fail_on_call(real: Callable[..., Any], call: int) -> Callable[..., Any]:
-    calls = iter(range(1000))
-
-    def wrapper(*args: Any, **options: Any) -> Any:
-        if next(calls) == call:
-            raise OSError(28, "No space left on device")
-        return real(*args, **options)
-
-    return wrapper
-
-
-@pytest.mark.parametrize(
-    ("target", "name", "call"),
-    [(Path, "write_bytes", 0), (Path, "write_bytes", 2), (os, "replace", 0), (os, "replace", 1)],
-)
-def test_a_disk_that_refuses_leaves_what_was_there(
-    path: Path, monkeypatch: pytest.MonkeyPatch, target: Any, name: str, call: int
-) -> None:
+@pytest.mark.parametrize("room", [1_000, 20_000, 60_000])
+def test_a_disk_that_refuses_leaves_what_was_there(path: Path, room: int) -> None:
+    """No file may grow beyond `room` bytes; one of them is larger."""
     write_tiny_bundle(path)
     before = content(path)
-    with monkeypatch.context() as patch:
-        patch.setattr(target, name, fail_on_call(getattr(target, name), call))
-        if path.suffix == ".zip" and (name, call) == ("replace", 1):  # a file needs one rename only
-            write_bundle(path, tiny_manifest(), tiny_files(), overwrite=True)
-        else:
-            with pytest.raises(BundleError, match=r"can't be written .*No space left.* nothing was changed there"):
-                write_bundle(path, tiny_manifest(name="new"), tiny_files(), overwrite=True)
+    files = {**tiny_files(), "more": bytes(room + 1)}
+    with no_file_beyond(room), pytest.raises(BundleError, match=r"can't be written .* nothing was changed there"):
+        write_bundle(path, tiny_manifest(name="new"), files, overwrite=True)
     assert content(path) == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -352,3 +340,11 @@ def test_overwrite_replaces_a_bundle_but_no_other_folder(tmp_path: Path) -> None
     with pytest.raises(BundleError, match="no bundle, so it is not replaced"):
         write_bundle(tmp_path / "run", tiny_manifest(), tiny_files(), overwrite=True)
     assert (tmp_path / "run" / "model.safetensors").read_text() == "hours of training"
+
+
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_bundle_whole() -> None:
+    found = outcomes(Path(__file__).with_name("kill_bundle_writers.py"))
+    for kind, counts in found.items():
+        assert set(counts) <= {"old", "new"}, kind
+        assert counts["old"] > 3, kind
+    assert found["tiny"]["new"] > 3  # what is left then is the old one's removal

@@ -23,6 +23,7 @@ from simplenet_edge.threshold import (
     guarantee_warning,
     images_needed,
     pixel_threshold,
+    rate_bound,
     score_statistics,
 )
 
@@ -199,3 +200,8 @@ def test_unusable_scores_are_refused(scores: np.ndarray, words: str) -> None:
         conformal_threshold(scores, 0.1)
     with pytest.raises(DataError, match=words):
         score_statistics(scores)
+
+
+def test_millions_of_images_take_no_longer_than_hundreds() -> None:
+    assert rate_bound(10_000_000, 5_000_000, 0.999) == pytest.approx(0.5 + 3.09 * 0.5 / 10_000_000**0.5, abs=1e-5)
+    assert rate_bound(10_000_000, 0, 0.999) == pytest.approx(math.log(1000) / 10_000_000, rel=1e-4)

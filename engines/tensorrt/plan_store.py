@@ -169,7 +169,7 @@ def _read_sidecar(path: Path) -> StoredPlan:
         return stored
     except FileNotFoundError:
         raise EngineError(f"{path} has no sidecar {sidecar.name}: it is not a plan of simplenet-edge") from None
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise EngineError(f"{sidecar} is damaged ({type(error).__name__}: {error})") from error
 
 

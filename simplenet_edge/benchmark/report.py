@@ -43,7 +43,7 @@ def load(path: Path) -> Values:
         values = json.loads(path.read_text())
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}); check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); save one with `benchmark --json`") from error
     if not isinstance(values, dict) or "results" not in values or values.get("schema") != SCHEMA:
         raise DataError(f"{path} is no benchmark result of schema {SCHEMA}; save one with `benchmark --json`")

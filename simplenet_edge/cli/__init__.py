@@ -14,7 +14,7 @@ import typer
 
 from simplenet_edge import __version__
 from simplenet_edge.cli import benchmark, build, demo, doctor, evaluate, export, inspect, run, sweep, train, verify
-from simplenet_edge.errors import SimpleNetEdgeError
+from simplenet_edge.errors import DataError, SimpleNetEdgeError
 
 __all__ = ["app", "main"]
 
@@ -64,6 +64,9 @@ def main() -> None:
     except SimpleNetEdgeError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
+    except OSError as error:  # what the system refuses before any of our own code looks: a name too long, no right
+        sys.stderr.write(f"error: {' '.join(str(error).split())}; name another file or folder\n")
+        sys.exit(DataError.exit_code)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:

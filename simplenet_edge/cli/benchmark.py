@@ -17,7 +17,7 @@ from simplenet_edge.cli.options import (
     parse_ints,
 )
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.files import write_text
+from simplenet_edge.files import require_writable, write_text
 from simplenet_edge.progress import ignore
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ def benchmark(
         raise ConfigError("--camera scales golden frames; with --source the images keep their size: leave one out")
     if everything and (engine, precision) != ("auto", "fp32"):
         raise ConfigError("--all measures every engine and precision; leave --engine and --precision out")
+    for folder in (markdown and markdown.parent, plots):
+        if folder is not None:
+            require_writable(folder)
     result = _measure(
         bundle, (engine, precision, threads), everything, _config(scenario, batch, duration, camera), source
     )

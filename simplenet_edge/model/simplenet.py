@@ -181,7 +181,7 @@ class SimpleNet(nn.Module):
             raise WeightsError(
                 f"{folder}: no {Path(error.filename or WEIGHTS_NAME).name}; is it a training run?"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError, ConfigError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError, SafetensorError) as error:
             raise WeightsError(f"{folder}: the trained model is damaged ({error}); train again") from error
         model = cls(config, input_spec, Backbone(config.backbone, config.layers))
         if model.memory is not None:

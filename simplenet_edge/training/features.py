@@ -14,6 +14,7 @@ kernel may keep the map's pages cached as long as nobody else wants the memory.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from simplenet_edge.bundle_files import npy_bytes
 from simplenet_edge.data.reading import batched, fitting_batch
 from simplenet_edge.errors import DataError
 from simplenet_edge.files import write_bytes
@@ -77,7 +79,7 @@ class FeatureCache:
                 index["n_images"],
                 tuple(index["corrupt"]),
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except Exception:  # a damaged header of an array raises nearly anything
             return None
 
 
@@ -142,7 +144,7 @@ def extract_features(
     once, fewer where they are large (`fitting_batch`); on a GPU in mixed precision (float16), on a CPU in float32.
     `progress` counts the images; `corrupt` is asked at the end which files were left out.
 
-    Raises DataError where no frame comes or where features are not finite.
+    Raises DataError where the disk has no room for the cache, where no frame comes or where features are not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dim, patches = model.config.target_embed_dim, model.grid_hw[0] * model.grid_hw[1]
@@ -152,7 +154,7 @@ def extract_features(
     moments, joint = Moments(dim, full=False), Moments(dim, full=True)
     path = folder / ROWS_NAME
     (folder / INDEX_NAME).unlink(missing_ok=True)
-    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n_images * kept, dim))
+    rows = _reserved(path, (n_images * kept, dim))
     for batch in batched(frames, fitting_batch(batch_size, model.input_spec.size_hw)):
         embedding = _embedded(model, np.stack(batch))
         moments.add(embedding)
@@ -168,7 +170,6 @@ def extract_features(
     del rows
     std = _floored(np.sqrt(moments.covariance))
     correlation = _correlation(joint.covariance)
-    np.save(folder / CORRELATION_NAME, correlation)
     left_out = tuple(corrupt())
     index = {
         "key": key,
@@ -178,9 +179,33 @@ def extract_features(
         "std": std.tolist(),
         "corrupt": left_out,
     }
-    write_bytes(folder / INDEX_NAME, json.dumps(index).encode())  # last: it marks the cache as whole
+    try:
+        write_bytes(folder / CORRELATION_NAME, npy_bytes(correlation))
+        write_bytes(folder / INDEX_NAME, json.dumps(index).encode())  # last: it marks the cache as whole
+    except OSError:
+        path.unlink()  # of no use alone
+        raise
     whole = np.load(path, mmap_mode="r", allow_pickle=False)
     return FeatureCache(whole[: done * kept], moments.mean, std, correlation, done, left_out)
+
+
+def _reserved(path: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.float16]]:
+    """A memory-mapped array whose room on disk is taken: writing to a map on a full disk ends the process."""
+    size = 2 * shape[0] * shape[1]
+    try:
+        rows: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.float16, shape=shape
+        )
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DataError(
+            f"the features need {size / 2**20:.0f} MiB of disk beside the model, {path.parent} can't have them "
+            f"({error.strerror or error}); free some space, or name a folder on another disk"
+        ) from error
+    return rows
 
 
 @torch.inference_mode()

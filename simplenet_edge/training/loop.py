@@ -7,7 +7,9 @@ what the next meta-epoch depends on.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -26,12 +28,16 @@ from simplenet_edge.training.features import FeatureCache, whitening
 from simplenet_edge.training.step import MarginTrainer, NoiseConfig, StepResult
 from simplenet_edge.training.tensorboard import TensorBoardLogger
 
-__all__ = ["CHECKPOINT_NAME", "AfterMetaEpoch", "TrainingState", "set_statistics", "train_networks"]
+__all__ = ["CHECKPOINT_NAME", "TENSORBOARD_NAME", "AfterMetaEpoch", "TrainingState", "set_statistics", "train_networks"]
 
 AfterMetaEpoch = Callable[[SimpleNet, int], None]
 """Shown the model, in evaluation mode, and how many meta-epochs are done; each once, or again where a run resumed."""
 
+_log = logging.getLogger(__name__)
+
 CHECKPOINT_NAME = "checkpoint.pt"
+TENSORBOARD_NAME = "tensorboard"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 _MEMORY_SHARE = 1 / 3  # of a time budget
 _PROGRESS = 0.99  # a loss below this share of the lowest before is progress
 
@@ -118,7 +124,7 @@ def train_networks(
     clock = _Clock(None if budget_s is None else budget_s - (time.perf_counter() - began))
     longest = 0.0
     model.train()
-    with TensorBoardLogger(folder / "tensorboard", state.step) as log:
+    with TensorBoardLogger(folder / TENSORBOARD_NAME, state.step) as log:
         for meta_epoch in range(state.meta_epochs, config.meta_epochs):
             if config.patience is not None and state.epochs_without_improvement >= config.patience:
                 state = dataclasses.replace(state, stop_reason="the loss stood still")
@@ -177,16 +183,23 @@ def _lr_share(done: float, final: float) -> float:
 
 
 def _save_checkpoint(path: Path, key: str, trainer: MarginTrainer, state: TrainingState) -> None:
+    """SHA-256, 32 bytes, of what follows: PyTorch's own format."""
     buffer = io.BytesIO()
     torch.save({"key": key, "state": dataclasses.asdict(state), "trainer": trainer.state_dict()}, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
 def _load_checkpoint(path: Path, key: str, trainer: MarginTrainer) -> TrainingState:
+    """How far the checkpoint's training came, taken up by `trainer`; the start where there is no such checkpoint."""
     if not path.is_file():
         return TrainingState()
-    saved = torch.load(path, map_location=trainer.model.pixel_mean.device, weights_only=True)
-    if saved["key"] != key or "state" not in saved:
+    data = path.read_bytes()
+    if hashlib.sha256(data[_DIGEST_BYTES:]).digest() != data[:_DIGEST_BYTES]:
+        _log.warning("%s is damaged, or of another version; training starts again", path)
+        return TrainingState()
+    device = trainer.model.pixel_mean.device
+    saved = torch.load(io.BytesIO(data[_DIGEST_BYTES:]), map_location=device, weights_only=True)
+    if saved["key"] != key:
         return TrainingState()
     trainer.load_state_dict(saved["trainer"])
     state = saved["state"]

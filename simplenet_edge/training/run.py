@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from simplenet_edge.bundle import npy_bytes
-from simplenet_edge.errors import ConfigError, WeightsError
+from simplenet_edge.bundle_files import npy_array, npy_bytes
+from simplenet_edge.errors import ConfigError, DataError, WeightsError
 from simplenet_edge.files import write_bytes, write_json
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, OperatingPoint, ScoreStatistics, from_dict, to_dict
+from simplenet_edge.threshold import check_threshold
 from simplenet_edge.training.step import StepResult
 
 __all__ = [
@@ -116,11 +117,18 @@ class TrainingRun:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """What `evaluate` measured on labelled images last; None where it has not been run."""
+        """What `evaluate` measured on labelled images last; None where it has not been run. Raises DataError."""
         path = self.folder / EVALUATION_FOLDER / EVALUATION_NAME
         if not path.is_file():
             return None
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values["metrics"], dict):
+                raise TypeError("metrics is no object")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(
+                f"{path} is damaged ({error}); run `simplenet-edge evaluate` again, or remove it"
+            ) from error
         return values
 
     @classmethod
@@ -133,14 +141,15 @@ class TrainingRun:
             record = TrainingRecord.from_dict(json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8")))
             point = from_dict(OperatingPoint, calibration["operating_point"])
             statistics = from_dict(ScoreStatistics, calibration["score_statistics"])
-            golden = np.load(folder / GOLDEN_NAME, allow_pickle=False)
+            check_threshold(point, statistics)
+            golden = npy_array((folder / GOLDEN_NAME).read_bytes(), np.uint8)
             scores = {str(name): float(score) for name, score in calibration["scores"].items()}
         except FileNotFoundError as error:
             raise WeightsError(
                 f"{folder}: no {Path(error.filename).name}; not a training run, or one that was interrupted: "
                 "finish it with `simplenet-edge train --resume`"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise WeightsError(f"{folder}: the training run is damaged ({error}); train again") from error
         return cls(folder, SimpleNet.load(folder), point, statistics, scores, record, golden)
 

@@ -12,6 +12,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ import torch
 
 from simplenet_edge.data.augment import augmented_frames
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.data.reading import fingerprint, read_frames, split_good
+from simplenet_edge.data.reading import Split, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError
+from simplenet_edge.files import disk_errors, lock
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames, to_dict
@@ -29,7 +31,7 @@ from simplenet_edge.threshold import calibration_share
 from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, extract_features
-from simplenet_edge.training.loop import CHECKPOINT_NAME, AfterMetaEpoch, train_networks
+from simplenet_edge.training.loop import CHECKPOINT_NAME, TENSORBOARD_NAME, AfterMetaEpoch, train_networks
 from simplenet_edge.training.run import (
     CALIBRATION_NAME,
     CalibrationSources,
@@ -61,14 +63,34 @@ def train(
     With `resume`, an interrupted run in `folder` goes on where its last meta-epoch ended and, on a CPU, comes to the
     same bits as an unbroken one; a finished run is returned as it is. `after_meta_epoch` only watches: it must not
     change the model. Where the usual share of calibration images is too small for `alpha`, `calibration_share` enlarges
-    it. Raises ConfigError where `folder` holds another run, DataError for images that can't be used.
+    it. Raises ConfigError where `folder` holds another run or another process trains in it, DataError for images that
+    can't be used or where the disk refuses.
     """
     share = calibration_share(len(good), config.alpha, config.calibration_share)
     split = split_good(good, share, config.seed)
     data_fingerprint = fingerprint(good)
     key = _run_key(model, config, data_fingerprint)
-    if _claim(folder, key, resume):
-        return TrainingRun.load(folder)
+    with disk_errors(folder), _claimed(folder, key, resume) as finished:
+        run = (
+            TrainingRun.load(folder)
+            if finished
+            else _train(model, split, config, folder, key, data_fingerprint, progress, after_meta_epoch)
+        )
+        shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
+        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    return run
+
+
+def _train(
+    model: SimpleNet,
+    split: Split,
+    config: TrainConfig,
+    folder: Path,
+    key: str,
+    data_fingerprint: str,
+    progress: Progress,
+    after_meta_epoch: AfterMetaEpoch | None,
+) -> TrainingRun:
     started = time.perf_counter()
     cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, progress)
     extracted = time.perf_counter()
@@ -111,8 +133,6 @@ def train(
         _golden_frames(model, split.calibration, found.scores),
     )
     run.save()
-    shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
-    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return run
 
 
@@ -137,21 +157,35 @@ def _device_name(model: SimpleNet) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
-def _claim(folder: Path, key: str, resume: bool) -> bool:
-    """Make `folder` this run's own; True where the run is finished already. Raises ConfigError."""
+@contextmanager
+def _claimed(folder: Path, key: str, resume: bool) -> Iterator[bool]:
+    """Hold `folder` as this run's own; True where the run is finished already. Raises ConfigError or DataError.
+
+    A training that failed or was stopped before its first checkpoint leaves nothing that is worth keeping: its folder
+    is taken as if it were empty.
+    """
     marker = folder / "run.key"
-    found = marker.read_text(encoding="utf-8") if marker.is_file() else None
-    if folder.exists() and any(folder.iterdir()):
-        if not resume:
-            raise ConfigError(f"{folder} is not empty; name another folder, or pass --resume to go on with that run")
-        if found != key:
-            raise ConfigError(
-                f"{folder} holds another run (other images, options, weights or version); name another folder"
-            )
-        return (folder / CALIBRATION_NAME).is_file()
-    folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(key, encoding="utf-8")
-    return False
+    if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
+        raise ConfigError(f"{folder} is not empty and is no training run; name another folder")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with lock(marker):
+        for left in folder.glob(".*.tmp"):  # of a write that was killed
+            left.unlink()
+        finished = (folder / CALIBRATION_NAME).is_file()
+        if finished or (folder / CHECKPOINT_NAME).is_file():
+            if not resume:
+                raise ConfigError(
+                    f"{folder} is not empty; name another folder, or pass --resume to go on with that run"
+                )
+            if marker.read_text(encoding="utf-8", errors="replace") != key:
+                raise ConfigError(
+                    f"{folder} holds another run (other images, options, weights or version); name another folder"
+                )
+        else:
+            shutil.rmtree(folder / TENSORBOARD_NAME, ignore_errors=True)
+            marker.write_text(key, encoding="utf-8")
+        yield finished
 
 
 def _features(

@@ -16,6 +16,7 @@ from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.export.speedup import measure_speedup
+from simplenet_edge.files import disk_errors, require_writable
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
@@ -52,7 +53,8 @@ def run_demo(
     Without `weights` the backbone is downloaded; where that fails, it is random, and `on_message` says so. Raises
     ConfigError where `folder` is not empty and `overwrite` is not set, or holds anything but an earlier demo.
     """
-    _claim(folder, overwrite)
+    with disk_errors(folder):
+        _claim(folder, overwrite)
     data, run_folder, bundle_path = folder / "parts", folder / "run", folder / "demo.bundle"
     on_message("1/6 drawing parts")
     write_demo_dataset(data, n_train=_N_TRAIN)
@@ -117,7 +119,7 @@ def _claim(folder: Path, overwrite: bool) -> None:
         doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         os.replace(folder, doomed / folder.name)
         shutil.rmtree(doomed)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder)
     (folder / _MARKER).touch()
 
 

@@ -12,6 +12,7 @@ from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.report.html import write_report
 from simplenet_edge.evaluation.results import Evaluation, write_evaluation
+from simplenet_edge.files import require_writable
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
 from simplenet_edge.training.run import EVALUATION_FOLDER, TrainingRun
@@ -33,7 +34,8 @@ def evaluate_artifact(
 
     A run is measured in PyTorch, a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
     `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Raises
-    DataError without test images, ConfigError for options that don't go with what `model` is.
+    DataError without test images, ConfigError for options that don't go with what `model` is, and
+    DataError where `folder` can't be written.
     """
     if not dataset.test:
         raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders or pass --defect FOLDER")
@@ -57,6 +59,7 @@ def evaluate_artifact(
             point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
             predictor = run.model
             folder = folder or model / EVALUATION_FOLDER
+        require_writable(folder)
         result = evaluate(predictor, dataset.test, spec, point, progress=progress)
         write_evaluation(folder, result)
         write_report(folder / REPORT_NAME, result, predictor, statistics, f"{dataset.name}: {model.name}")

@@ -18,7 +18,7 @@ from simplenet_edge.data.reading import fingerprint
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.results import Evaluation
-from simplenet_edge.files import write_json, write_text
+from simplenet_edge.files import require_writable, write_json, write_text
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.spec import OperatingPoint
@@ -71,6 +71,7 @@ def sweep(
     for dataset in datasets:
         if not dataset.test:
             raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders")
+    require_writable(folder)
     results = []
     for dataset in datasets:
         runs = []
@@ -104,7 +105,7 @@ def _measured(folder: Path, dataset: Dataset, progress: Progress) -> Figures:
     """The figures of a finished run, measured once for these test images; `assess` leaves the report in the run."""
     key, path = _test_fingerprint(dataset), folder / _MEASURED_NAME
     found = _read_json(path)
-    if found is not None and found["test_fingerprint"] == key:
+    if found is not None and found.get("test_fingerprint") == key:
         figures: Figures = found["figures"]
         return figures
     result, _ = evaluate_artifact(folder, dataset, progress=progress)
@@ -139,7 +140,9 @@ class _TestCurve:
 
     def _values(self) -> dict[str, Figures]:
         found = _read_json(self._path)
-        values: dict[str, Figures] = found["meta_epochs"] if found and found["test_fingerprint"] == self._key else {}
+        values: dict[str, Figures] = (
+            found["meta_epochs"] if found and found.get("test_fingerprint") == self._key else {}
+        )
         return values
 
 
@@ -156,7 +159,9 @@ def _test_fingerprint(dataset: Dataset) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
+    """The object in a file; None where there is none, or a damaged one."""
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
+    return values if isinstance(values, dict) else None
