@@ -114,7 +114,7 @@ def test_any_configuration_survives_json(config: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"height": 64, "width": 64, "colour": "rgb"}, "unknown colour; known are height, mean"),
+        ({"height": 64, "width": 64, "colour": "rgb"}, "unknown colour; known are bit_depth, height, mean"),
         ({"height": 64}, "width"),
         ({"height": "64", "width": 64}, "InputSpec"),
         ({"height": 64, "width": 64, "std": ["a", "b", "c"]}, "InputSpec"),

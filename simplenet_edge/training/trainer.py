@@ -19,7 +19,7 @@ import torch
 
 from simplenet_edge.data.augment import augmented_frames
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.data.reading import fingerprint, read_frames, split_good
+from simplenet_edge.data.reading import check_bit_depth, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
@@ -64,6 +64,7 @@ def train(
     it. Raises ConfigError where `folder` holds another run, DataError for images that can't be used.
     """
     share = calibration_share(len(good), config.alpha, config.calibration_share)
+    check_bit_depth(good, model.input_spec)
     split = split_good(good, share, config.seed)
     data_fingerprint = fingerprint(good)
     key = _run_key(model, config, data_fingerprint)
