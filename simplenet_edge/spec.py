@@ -83,8 +83,8 @@ class InputSpec:
     bit_depth: int = FULL_BIT_DEPTH
 
     def __post_init__(self) -> None:
-        if not 8 <= self.bit_depth <= FULL_BIT_DEPTH:
-            raise ConfigError(f"bit_depth must be within 8..{FULL_BIT_DEPTH}, not {self.bit_depth}")
+        if self.bit_depth not in range(8, FULL_BIT_DEPTH + 1):
+            raise ConfigError(f"bit_depth must be a whole number within 8..{FULL_BIT_DEPTH}, not {self.bit_depth}")
         if not (8 <= self.height <= 8192 and 8 <= self.width <= 8192):
             raise ConfigError(f"input size must be within 8..8192 pixels, not {self.height}x{self.width}")
         if self.resize not in get_args(ResizeRule):

@@ -10,7 +10,7 @@ import cv2
 
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES, read_image
-from simplenet_edge.imaging.folder import image_files
+from simplenet_edge.imaging.folder import image_files, report_passed_over
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.capture import CaptureDevice, open_capture
@@ -40,9 +40,11 @@ class ImageFiles(Source):
             self._files = [self.path]
             return
         try:
-            files = [file for file, _ in image_files(self.folder)]
+            others: list[Path] = []
+            files = [file for file, _ in image_files(self.folder, others)]
         except OSError as error:
             raise SourceError(f"{self.folder}: can't be read ({error.strerror}); check permissions") from error
+        report_passed_over(self.folder, others)
         if not files:
             raise SourceError(f"{self.folder}: no images in it; expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
         self._files = sorted(files, key=natural_order)
