@@ -22,7 +22,8 @@ def image_files(folder: Path, others: list[Path] | None = None) -> Iterator[tupl
     """The image files in a folder and its subfolders, with what `stat` says of each; in no order.
 
     Names that begin with a dot are left out. Linked folders are followed, and each folder comes once, under its real
-    name where that lies below `folder` too. Files whose endings are no image's go into `others`. Raises OSError where a folder can't be read.
+    name where that lies below `folder` too. Files whose endings are no image's go into `others`. Raises OSError where
+    a folder can't be read.
     """
     seen: set[str] = set()
     links: list[str] = []
@@ -37,7 +38,9 @@ def image_files(folder: Path, others: list[Path] | None = None) -> Iterator[tupl
                 raise
 
 
-def _files(folder: str, seen: set[str], links: list[str], others: list[Path] | None) -> Iterator[tuple[Path, os.stat_result]]:
+def _files(
+    folder: str, seen: set[str], links: list[str], others: list[Path] | None
+) -> Iterator[tuple[Path, os.stat_result]]:
     """Those below `folder`; links to folders are left for later, in `links`."""
     with os.scandir(folder) as entries:
         seen.add(os.path.realpath(folder))

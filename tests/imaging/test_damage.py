@@ -120,7 +120,7 @@ def test_errors_of_libtiff_that_opencv_passes_over() -> None:
     data = with_pillow("TIFF", compression="tiff_lzw")
     middle = len(data) // 2
     damaged = data[:middle] + bytes(500) + data[middle + 500 :]
-    assert cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_UNCHANGED).shape == PICTURE.shape
+    assert cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_UNCHANGED) is not None
     with pytest.raises(DataError, match="the TIFF is damaged"):
         decode_image(damaged)
 

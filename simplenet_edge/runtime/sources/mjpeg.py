@@ -48,7 +48,7 @@ def open_mjpeg(url: str, timeout_s: float | None, advice: str) -> MjpegDevice | 
         response = cast(http.client.HTTPResponse, opener.open(bare, timeout=timeout_s))
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise SourceError(f"could not open {without_password(url)} ({reason}); {advice}") from None
+        raise SourceError(f"could not open {without_password(f'{url} ({reason})')}; {advice}") from None
     if response.headers.get_content_type() != "multipart/x-mixed-replace":
         response.close()
         return None

@@ -34,9 +34,9 @@ def test_a_line_reads_16_bit_images_as_its_bundle_says(tmp_path: Path) -> None:
     with open_engine(write_tiny_bundle(tmp_path / "deep", input=DEEP)) as engine:
         Line([open_source(str(tmp_path / "parts"))], Detector(engine), [kept]).run()
     eight, twelve, sixteen = kept.results
-    assert eight.inspection is not None
-    assert twelve.inspection is not None
-    assert twelve.inspection.score == eight.inspection.score
+    assert eight.detection is not None
+    assert twelve.detection is not None
+    assert twelve.detection.score == eight.detection.score
     assert sixteen.verdict == "INVALID"
     assert "--bit-depth 12" in (sixteen.reason or "")
 
