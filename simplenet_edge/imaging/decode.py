@@ -160,8 +160,8 @@ def _decode(data: bytes) -> npt.NDArray[Any]:
             f"expected at most {max_pixels() / 1e6:g} megapixels, found {width}x{height}, {width * height / 1e6:g}; "
             f"scale the image down, or set {MAX_MEGAPIXELS_VARIABLE}"
         )
-    check_data(data, header)
     try:
+        check_data(data, header)
         image = _decode_jpeg(data) if header.kind == "JPEG" else _decode_other(data, header)
     except MemoryError:
         raise DataError(f"{width}x{height} pixels don't fit into memory; scale the image down") from None

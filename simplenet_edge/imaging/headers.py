@@ -60,6 +60,8 @@ _PNM_NUMBER = re.compile(rb"(?:\s|#[^\n]*\n)*(\d+)")
 _FRAMES_OF_JPEG = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others are tables
 _END_OF_JPEG = 0xD9
 _WIDTH, _HEIGHT, _BITS, _SUBFILE = 256, 257, 258, 254  # TIFF tags
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_MOST_TILE = 4096 * 4096  # a decoder takes memory for a whole one, however small the image
 _FIELD_BYTES = {1: 1, 3: 2, 4: 4, 16: 8}  # TIFF types of whole numbers: byte, short, long, long8
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _MOST_PAGES = 8  # that are looked at; a TIFF's may be a ring
@@ -213,6 +215,8 @@ def _tiff(data: bytes) -> Header:
     pages = [page for page in range(len(tiff.pages)) if not (page and tiff.value(page, _SUBFILE, 0) & 1)]
     if len(pages) > 1:  # bit 0 marks a smaller copy of another page
         raise DataError(f"is a TIFF of {len(pages)} pages, of which only one would be inspected; save each as a file")
+    if tiff.value(0, _TILE_WIDTH, 0) * tiff.value(0, _TILE_HEIGHT, 0) > _MOST_TILE:
+        raise DataError(f"is a TIFF with a tile of more than {_MOST_TILE} pixels; save it in smaller tiles")
     size_wh = tiff.value(0, _WIDTH, 0), tiff.value(0, _HEIGHT, 0)
     return Header("TIFF", size_wh, tiff.value(0, _BITS, 1), tiff.value(0, ORIENTATION, 1))
 

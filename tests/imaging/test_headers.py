@@ -162,6 +162,14 @@ def test_an_image_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.M
         decode_image(png(1, 1, b"\0\0"))
 
 
+def test_a_small_tiff_with_a_huge_tile_is_refused() -> None:
+    tags = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: 60000, 323: 60000, 324: 8, 325: 256}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = struct.pack("<2sHI", b"II", 42, 264) + bytes(256) + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with pytest.raises(DataError, match="a tile of more than 16777216 pixels"):
+        decode_image(data)
+
+
 # --- one image per file
 
 
