@@ -48,6 +48,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with."""
 
 
+FULL_BIT_DEPTH = 16
+"""Bits that a 16-bit image uses where nothing else is said."""
+
+
 class Prediction(NamedTuple):
     """What a model says about a batch: `score` float32 `(B,)`, `map` float32 `(B, H, W)`; larger = more anomalous."""
 
@@ -70,7 +74,8 @@ class InputSpec:
     `stretch` resizes to `(height, width)` whatever the aspect; `letterbox` scales by one factor until the image just
     fits and repeats its edge pixels into the rest; `center-crop` scales the shorter side to `resize_to` pixels and
     cuts `(height, width)` from the middle (what the paper does: 329, then 288x288).
-    `mean` and `std` are of RGB in [0, 1] and are applied inside the graph.
+    `mean` and `std` are of RGB in [0, 1] and are applied inside the graph. Of 16-bit images `bit_depth` bits are used:
+    12 for a 12-bit camera whose values end at 4095; the upper 8 of them are kept.
     """
 
     height: int
@@ -79,8 +84,11 @@ class InputSpec:
     resize_to: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    bit_depth: int = FULL_BIT_DEPTH
 
     def __post_init__(self) -> None:
+        if self.bit_depth not in range(8, FULL_BIT_DEPTH + 1):
+            raise ConfigError(f"bit_depth must be a whole number within 8..{FULL_BIT_DEPTH}, not {self.bit_depth}")
         if not (8 <= self.height <= 8192 and 8 <= self.width <= 8192):
             raise ConfigError(f"input size must be within 8..8192 pixels, not {self.height}x{self.width}")
         if self.resize not in get_args(ResizeRule):
@@ -212,10 +220,16 @@ _T = TypeVar("_T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A frozen configuration as plain JSON values (tuples become lists)."""
-    return {
+    """A frozen configuration as plain JSON values (tuples become lists).
+
+    A full `bit_depth` is left out: versions that don't know it read what has it as a default.
+    """
+    values = {
         key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
     }
+    if values.get("bit_depth") == FULL_BIT_DEPTH:
+        del values["bit_depth"]
+    return values
 
 
 def from_dict(kind: type[_T], values: dict[str, Any]) -> _T:

@@ -114,7 +114,7 @@ def test_any_configuration_survives_json(config: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"height": 64, "width": 64, "colour": "rgb"}, "unknown colour; known are height, mean"),
+        ({"height": 64, "width": 64, "colour": "rgb"}, "unknown colour; known are bit_depth, height, mean"),
         ({"height": 64}, "width"),
         ({"height": "64", "width": 64}, "InputSpec"),
         ({"height": 64, "width": 64, "std": ["a", "b", "c"]}, "InputSpec"),
@@ -125,3 +125,16 @@ def test_any_configuration_survives_json(config: Any) -> None:
 def test_values_that_are_no_configuration_are_refused(values: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_dict(InputSpec, values)
+
+
+def test_a_full_bit_depth_is_not_written_so_that_older_versions_read_the_rest() -> None:
+    assert "bit_depth" not in to_dict(InputSpec(64, 96))
+    deep = InputSpec(64, 96, bit_depth=12)
+    assert from_dict(InputSpec, to_dict(deep)) == deep
+    assert from_dict(InputSpec, to_dict(InputSpec(64, 96))).bit_depth == 16
+
+
+@pytest.mark.parametrize("bit_depth", [0, 7, 17, 12.5])
+def test_a_bit_depth_that_no_image_has_is_refused(bit_depth: Any) -> None:
+    with pytest.raises(ConfigError, match="bit_depth"):
+        InputSpec(64, 96, bit_depth=bit_depth)

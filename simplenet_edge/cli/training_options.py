@@ -65,6 +65,10 @@ def training_options(
     resize_to: Annotated[
         int | None, typer.Option("--resize-to", help="For center-crop: the shorter side in pixels before the cut.")
     ] = None,
+    bit_depth: Annotated[
+        int,
+        typer.Option("--bit-depth", help="Bits that 16-bit images use: 12 for a 12-bit camera, values up to 4095."),
+    ] = TrainingOptions.bit_depth,
     recipe: Annotated[
         str, typer.Option("--recipe", help="default, or paper: raw features, noise 0.015, 40 x 4 epochs.")
     ] = TrainingOptions.recipe,
@@ -108,6 +112,7 @@ def training_options(
         size_hw=parse_size(size) if size else None,
         resize=cast("ResizeRule | None", resize),
         resize_to=resize_to,
+        bit_depth=bit_depth,
         recipe=cast("Literal['default', 'paper']", recipe),
         alpha=alpha,
         meta_epochs=meta_epochs,

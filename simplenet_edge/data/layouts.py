@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES
-from simplenet_edge.imaging.folder import image_files
+from simplenet_edge.imaging.folder import image_files, report_passed_over
 
 __all__ = ["GOOD_TEST_SHARE", "Dataset", "Sample", "content_hash", "load_dataset"]
 
@@ -222,7 +222,9 @@ def _images(folder: Path, what: str) -> list[PurePosixPath]:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: expected a folder of {what}, found {found}; check the path")
-    names = [PurePosixPath(path.relative_to(folder).as_posix()) for path, _ in image_files(folder)]
+    others: list[Path] = []
+    names = [PurePosixPath(path.relative_to(folder).as_posix()) for path, _ in image_files(folder, others)]
+    report_passed_over(folder, others)
     if not names:
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"{folder}: expected a folder of {what}, found no image ({endings}) in it; add some")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from simplenet_edge.data.layouts import Dataset, Sample, content_hash, load_dataset
 from simplenet_edge.errors import ConfigError, DataError
-from simplenet_edge.imaging.decode import read_image, read_mask
+from simplenet_edge.imaging.decode import read_image, read_mask, read_pixels
 from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask
 from simplenet_edge.spec import Frames, InputSpec
 
@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "Split",
     "batched",
+    "check_bit_depth",
     "fingerprint",
     "fitting_batch",
     "load_dataset",
@@ -114,7 +115,7 @@ class FrameReader:
         total = len(self._samples)
         for position, sample in enumerate(self._samples, start=1):
             try:
-                image = read_image(sample.path)
+                image = read_image(sample.path, self._spec.bit_depth)
                 frame = preprocess(image, self._spec)
             except DataError as error:
                 self.corrupt.append((sample.path, str(error)))
@@ -142,6 +143,32 @@ def read_frames(samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: f
     if not 0 <= max_corrupt_share <= 1:
         raise ConfigError(f"max_corrupt_share must be within 0..1, not {max_corrupt_share}")
     return FrameReader(samples, spec, max_corrupt_share)
+
+
+def check_bit_depth(samples: Sequence[Sample], spec: InputSpec) -> None:
+    """Raise DataError where none of the 16-bit images among the samples uses the upper 4 of `spec.bit_depth` bits: a
+    camera's 8, 10 or 12 bits, which would come out nearly black.
+
+    Looks no further than to the first image that does. Files that can't be used are passed over.
+    """
+    largest, n_images = 0, 0
+    for sample in samples:
+        try:
+            pixels = read_pixels(sample.path)
+        except DataError:
+            continue
+        if pixels is None or pixels.dtype != np.uint16:
+            continue
+        largest, n_images = max(largest, int(pixels.max())), n_images + 1
+        if largest >> (spec.bit_depth - 4):
+            return
+    if n_images:
+        needed = next(bits for bits in (8, 10, 12, 14, 16) if largest < 1 << bits)
+        raise DataError(
+            f"expected 16-bit images that use {spec.bit_depth} bits, values up to {2**spec.bit_depth - 1}, found "
+            f"values up to {largest} in {n_images} images, which would be nearly black; say how many bits the "
+            f"camera gives, e.g. --bit-depth {needed}"
+        )
 
 
 def read_sample_mask(sample: Sample, spec: InputSpec, image_hw: tuple[int, int]) -> npt.NDArray[np.bool_] | None:

@@ -1,37 +1,82 @@
-"""Bytes become images: files, posts and streams alike. Images are uint8 `(H, W, 3)` BGR, masks bool `(H, W)`."""
+"""Bytes become images: files, posts and streams alike. Images are uint8 `(H, W, 3)` BGR, masks bool `(H, W)`.
+
+The one door: what comes out is upright as its EXIF orientation says, has no more pixels than `max_pixels`, and comes
+from bytes that are whole as far as can be known. JPEGs go through libjpeg-turbo (`simplejpeg`), which says what it
+would pass over, everything else through OpenCV; all with the same results in every version of OpenCV.
+"""
 
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 
-from simplenet_edge.errors import DataError
-from simplenet_edge.imaging.encoded import is_cut_off
+from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.imaging.damage import check_data
+from simplenet_edge.imaging.encoded import check_whole
+from simplenet_edge.imaging.headers import ORIENTATION, Header, Tiff, png_chunks, read_header
 from simplenet_edge.spec import Frames
 
-__all__ = ["IMAGE_SUFFIXES", "decode_image", "read_image", "read_mask", "to_bgr"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "decode_image",
+    "max_pixels",
+    "read_image",
+    "read_mask",
+    "read_pixels",
+    "to_bgr",
+]
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 """File endings, in lower case, that count as images."""
 
-# What can't be decoded becomes a DataError; OpenCV's own lines on stderr would only repeat it.
+MAX_PIXELS = 16384 * 8192
+"""More pixels are refused before anything is decoded: 8192 lines of a 16k line camera, 134 megapixels."""
+MAX_MEGAPIXELS_VARIABLE = "SIMPLENET_EDGE_MAX_MEGAPIXELS"
+"""The environment variable that sets another limit, in millions of pixels."""
+
+_PIXEL_BYTES = 8  # of 4 channels of 16 bits: what a file may have a pixel
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})  # all that a PNG's pixels come from
+
+# What can't be decoded becomes a DataError; lines on stderr that don't name the file would only repeat it.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(cv2, "setLogLevel"):  # up to OpenCV 4
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def to_bgr(image: npt.NDArray[Any]) -> Frames:
+def max_pixels() -> int:
+    """How many pixels an image may have: `MAX_PIXELS`, or as the environment says. Raises ConfigError."""
+    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE)
+    if text is None:
+        return MAX_PIXELS
+    try:
+        pixels = round(float(text) * 1e6)
+    except (ValueError, OverflowError):
+        pixels = 0
+    if pixels < 1:
+        raise ConfigError(f"{MAX_MEGAPIXELS_VARIABLE}: expected millions of pixels, such as 200, found {text!r}")
+    return pixels
+
+
+def to_bgr(image: npt.NDArray[Any], bit_depth: int = 16) -> Frames:
     """Any decoded image as uint8 `(H, W, 3)` BGR.
 
-    Grey becomes three equal channels, 16 bits become their upper 8 (a 10- or 12-bit camera must scale to the full
-    range itself), a fully opaque alpha channel is dropped. Raises DataError for anything else.
+    Grey becomes three equal channels, a fully opaque alpha channel is dropped. Of 16-bit pixels `bit_depth` bits are
+    used, of which the upper 8 are kept: 12 for a 12-bit camera whose values end at 4095. Raises DataError for values
+    above that, and for anything else.
     """
     if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+        image = _upper_8_bits(image, bit_depth)
     if image.dtype != np.uint8:
         raise DataError(f"expected 8- or 16-bit unsigned pixels, found {image.dtype}; convert the image first")
     if image.ndim == 2:
@@ -47,21 +92,44 @@ def to_bgr(image: npt.NDArray[Any]) -> Frames:
     return np.ascontiguousarray(image)
 
 
-def decode_image(data: bytes) -> Frames:
-    """An encoded image as uint8 `(H, W, 3)` BGR. Raises DataError for one that is damaged, cut off or transparent."""
-    return to_bgr(_decode(data))
+def _upper_8_bits(image: npt.NDArray[np.uint16], bit_depth: int) -> Frames:
+    has_alpha = image.ndim == 3 and image.shape[2] == 4  # full range, whatever the colours use
+    colours = image[:, :, :3] if has_alpha else image
+    largest = int(colours.max()) if colours.size else 0
+    if largest >> bit_depth:
+        raise DataError(
+            f"expected values of at most {2**bit_depth - 1} in a 16-bit image (--bit-depth {bit_depth}), found "
+            f"{largest}: it was not made as the training images were; set the camera as it was then, or train again"
+        )
+    upper = (colours >> (bit_depth - 8)).astype(np.uint8)
+    return np.dstack([upper, (image[:, :, 3] >> 8).astype(np.uint8)]) if has_alpha else upper
 
 
-def read_image(path: Path) -> Frames:
+def decode_image(data: bytes, bit_depth: int = 16) -> Frames:
+    """An encoded image as uint8 `(H, W, 3)` BGR, upright; `bit_depth` as in `to_bgr`.
+
+    Raises DataError for one that is damaged, cut off, too large or transparent, ConfigError for a limit in the
+    environment that is no number.
+    """
+    return to_bgr(_decode(data), bit_depth)
+
+
+def read_image(path: Path, bit_depth: int = 16) -> Frames:
     """The image file as uint8 `(H, W, 3)` BGR. Raises DataError with the file's name if it can't be used."""
     try:
-        return decode_image(_read(path))
+        return decode_image(_read(path), bit_depth)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
+def read_pixels(path: Path) -> npt.NDArray[Any] | None:
+    """The pixels of a 16-bit image file as they are, uint16 `(H, W)` or `(H, W, C)`; None for any other. DataError."""
+    data = _read(path)
+    return _decode(data) if read_header(data).bits > 8 else None
+
+
 def read_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """A ground-truth mask file as bool `(H, W)`: True where any channel is not zero. Raises DataError."""
+    """A ground-truth mask file as bool `(H, W)`, upright: True where any channel is not zero. Raises DataError."""
     try:
         mask = _decode(_read(path))
     except DataError as error:
@@ -73,18 +141,84 @@ def read_mask(path: Path) -> npt.NDArray[np.bool_]:
 
 def _read(path: Path) -> bytes:
     try:
+        if (size := path.stat().st_size) > _PIXEL_BYTES * max_pixels():
+            raise DataError(f"expected at most {_PIXEL_BYTES * max_pixels()} bytes, found {size}; scale the image down")
         return path.read_bytes()
+    except MemoryError:
+        raise DataError(f"does not fit into memory ({size} bytes); scale the image down") from None
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror}); check the path and its permissions") from error
 
 
 def _decode(data: bytes) -> npt.NDArray[Any]:
-    if is_cut_off(data):
-        raise DataError(f"the image is cut off before its end, after {len(data)} bytes; copy or send it again")
+    """The pixels uint8, uint16 or what else the file has, `(H, W)` or `(H, W, C)`, upright."""
+    check_whole(data)
+    header = read_header(data)
+    width, height = header.size_wh
+    if width * height > max_pixels():
+        raise DataError(
+            f"expected at most {max_pixels() / 1e6:g} megapixels, found {width}x{height}, {width * height / 1e6:g}; "
+            f"scale the image down, or set {MAX_MEGAPIXELS_VARIABLE}"
+        )
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:  # more pixels than OpenCV allows
+        check_data(data, header)
+        image = _decode_jpeg(data) if header.kind == "JPEG" else _decode_other(data, header)
+    except MemoryError:
+        raise DataError(f"{width}x{height} pixels don't fit into memory; scale the image down") from None
+    if image.shape[:2] != (height, width):
+        raise DataError(
+            f"the {header.kind} declares {width}x{height} pixels and has {image.shape[1]}x{image.shape[0]}; copy or "
+            "send it again"
+        )
+    return _upright(image, header.orientation)
+
+
+def _decode_jpeg(data: bytes) -> Frames:
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "BGR", strict=True), np.uint8)
+    except ValueError as error:  # with what libjpeg-turbo calls warnings
+        raise DataError(f"the JPEG is damaged or of a rare kind ({error}); copy or send it again") from None
+
+
+def _decode_other(data: bytes, header: Header) -> npt.NDArray[Any]:
+    if header.kind == "PNG":
+        data = _pixel_chunks(data)
+    elif header.kind == "TIFF":
+        data = _not_turned(data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
         raise DataError(f"OpenCV refuses to decode it ({error.err}); remove it or scale it down") from error
     if image is None:
-        raise DataError(f"is no image that OpenCV can decode ({len(data)} bytes); remove it, or copy or send it again")
-    return image
+        raise DataError(f"is a {header.kind} that OpenCV can't decode ({len(data)} bytes); copy or send it again")
+    return np.asarray(image)
+
+
+def _pixel_chunks(png: bytes) -> bytes:
+    """The PNG without what its pixels don't come from: some versions of OpenCV turn it, libpng prints lines."""
+    chunks = list(png_chunks(png))
+    if all(name in _PIXEL_CHUNKS for name, _, _ in chunks):
+        return png
+    kept = [png[start - 8 : end + 4] for name, start, end in chunks if name in _PIXEL_CHUNKS]
+    return png[:8] + b"".join(kept)
+
+
+def _not_turned(tiff: bytes) -> bytes:
+    """The TIFF as if it were upright: some versions of OpenCV turn it, others don't, whatever the flags."""
+    tags = Tiff(tiff)
+    if tags.value(0, ORIENTATION, 1) == 1:
+        return tiff
+    offset, width, _ = tags.pages[0][ORIENTATION]
+    one = struct.pack(tags.order + {1: "B", 2: "H", 4: "I", 8: "Q"}[width], 1)
+    return tiff[:offset] + one + tiff[offset + width :]
+
+
+def _upright(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """The image as EXIF's orientation 1 to 8 says it is to be seen."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)

@@ -3,100 +3,154 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 
 from simplenet_edge.errors import DataError
+from simplenet_edge.imaging.headers import JPEG_MARKER, START_OF_SCAN, Kind, kind_of
 
-__all__ = ["MAX_IMAGE_BYTES", "is_cut_off", "split_images"]
+__all__ = ["MAX_IMAGE_BYTES", "check_whole", "split_images"]
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
-"""One encoded image may be as large as this."""
+"""One encoded image that comes over a network or a pipe may be as large as this."""
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_SCAN, _END = 0xDA, 0xD9
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan: not a stuffed FF, a fill byte or a restart
+_PNG_SIGNATURE = 8
+_BEGIN, _END = 0xD8, 0xD9
+_LONGEST_START = 12
+_START = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff[\xc0-\xc2\xc4\xdb\xdd\xe0-\xef\xfe]")  # with a first marker
 
 
-def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or a PNG ends before its end marker, or is damaged on the way to it.
+def check_whole(data: bytes) -> None:
+    """Raise DataError for a JPEG or PNG that ends before its end marker, or is damaged on the way to it.
 
-    OpenCV decodes some of those, the missing part grey. What follows the end marker doesn't matter: some cameras append
-    data. Other formats don't say where they end.
+    In a PNG every chunk has a checksum. What follows the end marker doesn't matter: some cameras append data. Other
+    formats don't say where they end.
     """
-    reader = _Reader([data])
-    return _is_marked(reader) and not _take(reader)
+    reader = _Reader([data], sys.maxsize)
+    take = _TAKE.get(kind_of(data))
+    if take is None or take(reader):
+        return
+    if reader.is_at_end:
+        raise DataError(f"the image is cut off before its end, after {len(data)} bytes; copy or send it again")
+    raise DataError(f"the image is damaged at its byte {reader.position}; copy or send it again")
 
 
-def split_images(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Each image of a stream of JPEGs and PNGs back to back; a stream that begins with neither is one image as a whole.
+def split_images(chunks: Iterable[bytes], max_bytes: int = MAX_IMAGE_BYTES) -> Iterator[bytes]:
+    """Each image of a stream of JPEGs and PNGs back to back; a stream that begins with another kind is one image.
 
-    What follows an image and is neither comes out as it is, for the decoder to refuse, and so does a last image
-    that is cut off. Raises DataError for an image above 64 MiB.
+    What is between two images comes out as it is, for the decoder to refuse, and so does a damaged one, up to the
+    next start of an image. For an image above `max_bytes` it raises DataError, and goes on with the next one.
     """
-    reader = _Reader(chunks)
-    while reader.has(1):
-        if not _is_marked(reader) or not _take(reader):
-            reader.take_all()
-        yield reader.taken()
+    return _Images(_Reader(chunks, max_bytes))
+
+
+class _Images(Iterator[bytes]):
+    """An iterator that goes on after an error, which a generator can't."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+        self._is_first, self._is_lost = True, False
+
+    def __next__(self) -> bytes:
+        reader = self._reader
+        if self._is_lost:
+            reader.skip(_START)
+            self._is_lost = False
+        try:
+            return self._next(reader)
+        except DataError:
+            self._is_lost = True
+            raise
+
+    def _next(self, reader: _Reader) -> bytes:
+        if not reader.has(1):
+            raise StopIteration
+        reader.has(_LONGEST_START)
+        kind = kind_of(reader.data)
+        is_one, self._is_first = self._is_first and kind is not None, False
+        if (take := _TAKE.get(kind)) is None:
+            reader.seek(None if is_one else _START)
+        elif not take(reader):
+            reader.seek(_START)
+        return reader.taken()
 
 
 class _Reader:
     """Bytes from the front of `chunks`, fetched as they are needed; `position` is how many are taken."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], max_bytes: int) -> None:
         self._chunks = iter(chunks)
+        self._max_bytes = max_bytes
         self.data = bytearray()
         self.position = 0
+        self.is_at_end = False
 
     def has(self, count: int) -> bool:
-        """Whether there are so many bytes more."""
+        """Whether there are so many bytes more. Raises DataError where that is an image above the limit."""
         while len(self.data) < self.position + count:
-            if len(self.data) > MAX_IMAGE_BYTES:
-                raise DataError(f"an image has more than {MAX_IMAGE_BYTES >> 20} MiB; send it smaller")
-            chunk = next(self._chunks, None)
-            if chunk is None:
+            self._check(len(self.data))
+            if not self._fetch():
                 return False
-            self.data += chunk
         return True
+
+    def _check(self, n_bytes: int) -> None:
+        if n_bytes > self._max_bytes:
+            raise DataError(f"an image has more than {self._max_bytes / 2**20:g} MiB; send it smaller")
+
+    def _fetch(self) -> bool:
+        chunk = next(self._chunks, None)
+        self.is_at_end = chunk is None
+        self.data += chunk or b""
+        return not self.is_at_end
 
     def number(self, size: int, at: int = 0) -> int:
         """A big-endian number, `at` bytes on from here."""
         start = self.position + at
         return int.from_bytes(self.data[start : start + size], "big")
 
-    def take_all(self) -> None:
-        """To the end of the stream."""
-        while self.has(len(self.data) - self.position + 1):
-            pass
-        self.position = len(self.data)
+    def seek(self, start: re.Pattern[bytes] | None) -> None:
+        """Take everything up to the next place, after here, that looks like `start`, or to the end."""
+        self.position = max(self.position, 1)
+        while True:
+            if start and (found := start.search(self.data, self.position)):
+                self.position = found.start()
+                return
+            self.position = max(self.position, len(self.data) - _LONGEST_START)
+            if not self.has(_LONGEST_START + 1):
+                self.position = len(self.data)
+                return
+
+    def skip(self, start: re.Pattern[bytes]) -> None:
+        """Forget everything up to the next place, after here, that looks like `start`, or to the end."""
+        del self.data[: max(self.position, 1)]
+        self.position = 0
+        while not (found := start.search(self.data)):
+            del self.data[:-_LONGEST_START]
+            if not self._fetch():
+                self.data.clear()
+                return
+        del self.data[: found.start()]
 
     def taken(self) -> bytes:
-        """The bytes that were taken; they are gone afterwards."""
+        """The bytes that were taken; they are gone afterwards. Raises DataError where they are above the limit."""
+        self._check(self.position)
         data = bytes(self.data[: self.position])
         del self.data[: self.position]
         self.position = 0
         return data
 
 
-def _is_marked(reader: _Reader) -> bool:
-    """Whether a JPEG or a PNG begins here; those say where they end."""
-    return reader.has(len(_JPEG)) and (
-        reader.data.startswith(_JPEG) or (reader.has(len(_PNG)) and reader.data.startswith(_PNG))
-    )
-
-
-def _take(reader: _Reader) -> bool:
-    """Take the JPEG or PNG that begins here; False where the stream ends before it, or it is damaged."""
-    return _take_jpeg(reader) if reader.data.startswith(_JPEG) else _take_png(reader)
-
-
 def _take_png(reader: _Reader) -> bool:
-    reader.position = len(_PNG)
+    reader.position = _PNG_SIGNATURE
     while reader.has(8):
         length, kind = reader.number(4), bytes(reader.data[reader.position + 4 : reader.position + 8])
         if not reader.has(12 + length):
             return False
-        reader.position += 12 + length
+        start, end = reader.position + 4, reader.position + 8 + length
+        if zlib.crc32(memoryview(reader.data)[start:end]) != reader.number(4, 8 + length):
+            return False
+        reader.position = end + 4
         if kind == b"IEND":
             return True
     return False
@@ -104,31 +158,40 @@ def _take_png(reader: _Reader) -> bool:
 
 def _take_jpeg(reader: _Reader) -> bool:
     reader.position = 2
-    while reader.has(2):
-        if reader.data[reader.position] != 0xFF:
-            return False
+    scans = None  # where they begin
+    is_whole = False
+    while reader.has(2) and reader.data[reader.position] == 0xFF:
         marker = reader.data[reader.position + 1]
         if marker == 0xFF:  # a fill byte
             reader.position += 1
             continue
-        reader.position += 2
         if marker == _END:
-            return True
-        if not reader.has(2) or not reader.has(reader.number(2)):
-            return False
-        reader.position += reader.number(2)
-        if marker == _SCAN and not _skip_scan(reader):
-            return False
-    return False
+            reader.position += 2
+            is_whole = True
+            break
+        if marker == _BEGIN or not reader.has(4) or not reader.has(2 + reader.number(2, 2)):
+            break
+        reader.position += 2 + reader.number(2, 2)
+        if marker == START_OF_SCAN:
+            scans = scans or reader.position
+            if not _skip_scan(reader):
+                break
+    if scans is not None and (next_image := _START.search(reader.data, scans, reader.position)):
+        reader.position, is_whole = next_image.start(), False  # no JPEG has that in its scans
+    return is_whole
 
 
 def _skip_scan(reader: _Reader) -> bool:
     """To the marker after a scan's entropy-coded bytes."""
     while True:
-        found = _MARKER.search(reader.data, reader.position)
+        found = JPEG_MARKER.search(reader.data, reader.position)
         if found:
             reader.position = found.start()
             return True
         reader.position = max(reader.position, len(reader.data) - 1)
         if not reader.has(2):
             return False
+
+
+# Each takes the image that begins here; False where the stream ends before it, or it is damaged.
+_TAKE: dict[Kind | None, Callable[[_Reader], bool]] = {"JPEG": _take_jpeg, "PNG": _take_png}

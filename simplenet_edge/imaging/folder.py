@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES
 
-__all__ = ["image_files"]
+__all__ = ["image_files", "report_passed_over"]
 
+_log = logging.getLogger(__name__)
+
+_NAMED = 3  # files that a message names
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # moved away since its folder was listed, or a link to nowhere
 
 
-def image_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def image_files(folder: Path, others: list[Path] | None = None) -> Iterator[tuple[Path, os.stat_result]]:
     """The image files in a folder and its subfolders, with what `stat` says of each; in no order.
 
     Names that begin with a dot are left out. Linked folders are followed, and each folder comes once, under its real
-    name where that lies below `folder` too. Raises OSError where a folder can't be read.
+    name where that lies below `folder` too. Files whose endings are no image's go into `others`. Raises OSError where
+    a folder can't be read.
     """
     seen: set[str] = set()
     links: list[str] = []
-    yield from _files(str(folder), seen, links)
+    yield from _files(str(folder), seen, links, others)
     while links:
         link = links.pop(0)
         try:
             if os.path.realpath(link) not in seen:
-                yield from _files(link, seen, links)
+                yield from _files(link, seen, links, others)
         except OSError as error:
             if error.errno not in _GONE:
                 raise
 
 
-def _files(folder: str, seen: set[str], links: list[str]) -> Iterator[tuple[Path, os.stat_result]]:
+def _files(
+    folder: str, seen: set[str], links: list[str], others: list[Path] | None
+) -> Iterator[tuple[Path, os.stat_result]]:
     """Those below `folder`; links to folders are left for later, in `links`."""
     with os.scandir(folder) as entries:
         seen.add(os.path.realpath(folder))
@@ -42,11 +49,23 @@ def _files(folder: str, seen: set[str], links: list[str]) -> Iterator[tuple[Path
                 continue
             try:
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _files(entry.path, seen, links)
+                    yield from _files(entry.path, seen, links, others)
                 elif entry.is_dir():
                     links.append(entry.path)
-                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+                elif not entry.is_file():
+                    continue
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
                     yield Path(entry.path), entry.stat()
+                elif others is not None:
+                    others.append(Path(entry.path))
             except OSError as error:
                 if error.errno not in _GONE:
                     raise
+
+
+def report_passed_over(folder: Path, others: Sequence[Path]) -> None:
+    """Say in the log which files in a folder are no images by their endings, so that none is left out in silence."""
+    if others:
+        names = sorted(repr(str(path.relative_to(folder))) for path in others)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        _log.warning("%s: passed over as no images: %s%s", folder, ", ".join(names[:_NAMED]), more)

@@ -12,7 +12,7 @@ from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.backbone import Backbone, load_imagenet_weights, load_weights_file
 from simplenet_edge.model.defaults import DEFAULT_MEMORY, backbone_defaults
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.spec import InputSpec, ResizeRule, SimpleNetConfig
+from simplenet_edge.spec import FULL_BIT_DEPTH, InputSpec, ResizeRule, SimpleNetConfig
 
 __all__ = ["build_simplenet"]
 
@@ -26,6 +26,7 @@ def build_simplenet(
     size_hw: tuple[int, int] | None = None,
     resize: ResizeRule | None = None,
     resize_to: int | None = None,
+    bit_depth: int = FULL_BIT_DEPTH,
     variant: Literal["edge", "paper"] = "edge",
     memory_size: int | None = None,
     seed: int = 0,
@@ -34,6 +35,7 @@ def build_simplenet(
 
     The backbone's weights come from the file `weights`, with `random_weights` from `seed`, otherwise from torchvision.
     `resize` is a rule of `InputSpec`; left out, it is `center-crop` where `resize_to` is given and `stretch` otherwise.
+    `bit_depth` is how many bits of 16-bit images are used.
     `variant` "edge" is this project's model: it standardises the features, takes the mean of the nine largest patch
     scores, aligns maps by receptive fields and remembers `memory_size` patches; "paper" does none of it. `center-crop`
     without `resize_to` takes 8/7 of the longer side, as the paper does. Raises ConfigError for choices that don't go
@@ -46,7 +48,7 @@ def build_simplenet(
     rule = resize or ("stretch" if resize_to is None else "center-crop")
     if rule == "center-crop" and resize_to is None:
         resize_to = round(max(height, width) * 8 / 7)
-    spec = InputSpec(height, width, rule, resize_to)
+    spec = InputSpec(height, width, rule, resize_to, bit_depth=bit_depth)
     config = SimpleNetConfig(
         backbone,
         layers or defaults.layers,

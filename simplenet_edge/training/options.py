@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.defaults import DEFAULT_BACKBONE
-from simplenet_edge.spec import ResizeRule
+from simplenet_edge.spec import FULL_BIT_DEPTH, ResizeRule
 
 __all__ = ["TrainingOptions"]
 
@@ -25,6 +25,7 @@ class TrainingOptions:
     size_hw: tuple[int, int] | None = None  # model input, pixels
     resize: ResizeRule | None = None  # None: center-crop with resize_to, otherwise stretch
     resize_to: int | None = None  # for center-crop: the shorter side before the cut, pixels
+    bit_depth: int = FULL_BIT_DEPTH  # bits that 16-bit images use
     recipe: Literal["default", "paper"] = "default"
     alpha: float = 0.01  # share of good parts that may be rejected, guaranteed
     meta_epochs: int | None = None  # of 4 epochs each

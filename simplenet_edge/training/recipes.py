@@ -35,6 +35,7 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
         size_hw=options.size_hw,
         resize=options.resize,
         resize_to=options.resize_to,
+        bit_depth=options.bit_depth,
         variant="paper" if options.recipe == "paper" else "edge",
         memory_size=options.memory,
         seed=seed,

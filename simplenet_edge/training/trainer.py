@@ -20,7 +20,7 @@ import torch
 
 from simplenet_edge.data.augment import augmented_frames
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.data.reading import Split, fingerprint, read_frames, split_good
+from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.files import disk_errors, lock
 from simplenet_edge.model.simplenet import SimpleNet
@@ -67,6 +67,7 @@ def train(
     can't be used or where the disk refuses.
     """
     share = calibration_share(len(good), config.alpha, config.calibration_share)
+    check_bit_depth(good, model.input_spec)
     split = split_good(good, share, config.seed)
     data_fingerprint = fingerprint(good)
     key = _run_key(model, config, data_fingerprint)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simplenet_edge.data.layouts import Sample, load_dataset
-from simplenet_edge.data.reading import Split, fingerprint, read_frames, read_sample_mask, split_good
+from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, read_sample_mask, split_good
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.spec import InputSpec
 
@@ -270,3 +270,43 @@ def test_every_magnetic_tile_image_and_mask_is_read(shared: Path) -> None:
     masks = [read_sample_mask(read.sample, whole, read.image_hw) for read in read_frames(dataset.test, whole)]
     defective = [mask for mask, sample in zip(masks, dataset.test, strict=True) if sample.defect is not None]
     assert sum(mask is not None and bool(mask.any()) for mask in defective) == 388  # 4 masks are blank as published
+
+
+# --- bit depth
+
+
+def put_deep(path: Path, largest: int) -> Sample:
+    """A 16-bit image of values up to `largest`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.linspace(0, largest, 120).astype(np.uint16).reshape(12, 10))
+    return Sample(path, None, None, path.name)
+
+
+@pytest.mark.parametrize(
+    ("largest", "bit_depth", "advice"),
+    [(255, 16, 8), (1023, 16, 10), (4095, 16, 12), (200, 12, 8), (0, 16, 8)],
+)
+def test_16_bit_images_that_leave_their_upper_bits_unused_are_refused(
+    largest: int, bit_depth: int, advice: int, tmp_path: Path
+) -> None:
+    samples = [put_deep(tmp_path / f"{i}.png", largest) for i in range(3)]
+    spec = InputSpec(8, 8, bit_depth=bit_depth)
+    with pytest.raises(DataError, match=rf"found values up to {largest} in 3 images.*--bit-depth {advice}$"):
+        check_bit_depth(samples, spec)
+    check_bit_depth([*samples, put_deep(tmp_path / "bright.tif", 1 << (bit_depth - 4))], spec)
+
+
+def test_8_bit_images_and_files_that_are_none_have_no_bit_depth(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    check_bit_depth([Sample(tmp_path / "text.png", None, None, "text.png")], InputSpec(8, 8))
+    check_bit_depth(good_samples(tmp_path / "good", [1, 2]), InputSpec(8, 8))
+
+
+def test_12_bits_in_16_come_out_as_8_bits_do(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint16)
+    for name, image in (("8.png", grey.astype(np.uint8)), ("12.png", grey << 4), ("12.tif", grey << 4 | 15)):
+        cv2.imwrite(str(tmp_path / name), image)
+    spec = InputSpec(8, 8, bit_depth=12)
+    samples = [Sample(tmp_path / name, None, None, name) for name in ("8.png", "12.png", "12.tif")]
+    first, *others = (read.frame for read in read_frames(samples, spec))
+    assert all(np.array_equal(frame, first) for frame in others)

@@ -66,6 +66,18 @@ def test_16_bits_become_their_upper_8() -> None:
     assert to_bgr(deep)[0, :, 0].tolist() == [0, 0, 1, 255]
 
 
+def test_of_fewer_bits_the_upper_8_are_kept() -> None:
+    assert to_bgr(np.array([[0, 15, 16, 4095]], np.uint16), 12)[0, :, 0].tolist() == [0, 0, 1, 255]
+    assert to_bgr(np.array([[0, 255]], np.uint16), 8)[0, :, 0].tolist() == [0, 255]
+    opaque = np.dstack([np.full((2, 2, 3), 4095, np.uint16), np.full((2, 2), 65535, np.uint16)])
+    assert to_bgr(opaque, 12).tolist() == np.full((2, 2, 3), 255).tolist()
+
+
+def test_values_above_the_bit_depth_are_refused() -> None:
+    with pytest.raises(DataError, match=r"at most 4095 .*--bit-depth 12.* found 4096"):
+        to_bgr(np.array([[0, 4096]], np.uint16), 12)
+
+
 def test_opaque_alpha_is_dropped_and_the_result_is_contiguous(picture: np.ndarray) -> None:
     image = to_bgr(np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]))
     assert np.array_equal(image, picture)

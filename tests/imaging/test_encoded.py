@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from simplenet_edge.errors import DataError
-from simplenet_edge.imaging import encoded
 from simplenet_edge.imaging.decode import decode_image
 from simplenet_edge.imaging.encoded import split_images
 
@@ -76,7 +75,58 @@ def test_what_is_no_image(data: bytes, message: str) -> None:
         decode_image(data)
 
 
-def test_an_endless_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded, "MAX_IMAGE_BYTES", 1 << 20)
+def test_an_endless_image_is_refused() -> None:
     with pytest.raises(DataError, match="more than 1 MiB"):
-        list(split_images(iter(lambda: bytes(65536), None)))
+        list(split_images(iter(lambda: bytes(65536), None), max_bytes=1 << 20))
+
+
+LARGE = [
+    cv2.imencode(suffix, np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8))[1].tobytes()
+    for suffix in (".png", ".jpg")
+]
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        *LARGE,
+        THUMBNAIL[: 6 + len(JPEG)] + LARGE[1][2:],
+        PNG[:8] + (1 << 31).to_bytes(4, "big") + b"IDAT" + bytes(50_000),
+        b"\xff\xd8\xff\xe0" + bytes(50_000),
+    ],
+    ids=["PNG", "JPEG", "JPEG with a thumbnail", "a chunk of 2 GiB", "nothing after its start"],
+)
+def test_an_image_above_the_limit_is_one_error_and_the_rest_go_on(large: bytes) -> None:
+    images = split_images(pieces(PNG + large + JPEG + large + PNG, 1000), max_bytes=20_000)
+    found: list[bytes | str] = []
+    for _ in range(5):
+        try:
+            found.append(next(images))
+        except DataError as error:
+            found.append(str(error))
+    refused = f"an image has more than {20_000 / 2**20:g} MiB; send it smaller"
+    assert found == [PNG, refused, JPEG, refused, PNG]
+    assert next(images, None) is None
+
+
+@pytest.mark.parametrize(
+    ("damaged", "n_errors"),
+    [
+        (JPEG[: len(JPEG) // 2], 1),
+        (PNG[: len(PNG) // 2], 1),
+        (PNG[:8] + b"\x40" + PNG[9:], 1),  # the length of the first chunk
+        (PNG[:-20] + bytes([PNG[-20] ^ 1]) + PNG[-19:], 1),  # its checksum tells
+        (JPEG[:20] + b"\0" + JPEG[20:], 1),
+        (b"\n", 1),
+        (b"no image", 1),
+    ],
+)
+def test_a_damaged_image_costs_no_other_one(damaged: bytes, n_errors: int) -> None:
+    n_good = n_bad = 0
+    for data in split_images(pieces(PNG + damaged + JPEG + damaged + PNG, 100)):
+        try:
+            decode_image(data)
+            n_good += 1
+        except DataError:
+            n_bad += 1
+    assert (n_good, n_bad) == (3, 2 * n_errors)

@@ -73,7 +73,7 @@ def _typical_hits(ordered: Sequence[ImageResult]) -> list[ImageResult]:
 
 def _views(image: ImageResult, evaluation: Evaluation, predictor: Predictor, normal: ScoreStatistics) -> str:
     """One image as a figure: the model frame, the heat over it, and the ground truth where there is one."""
-    shown = read_image(image.sample.path)
+    shown = read_image(image.sample.path, evaluation.spec.bit_depth)
     frame = preprocess(shown, evaluation.spec)
     anomaly_map = predictor.predict(frame[None]).map[0]
     point = evaluation.operating_point

@@ -159,6 +159,7 @@ class Line:
         self._source_error: BaseException | None = None
         self._reported_s = 0.0
         for source in sources:
+            source.bit_depth = detector.spec.bit_depth
             self.status.add_camera(source.name, live=source.name in paced)
 
     def stop(self) -> None:

@@ -143,3 +143,8 @@ class ModelSlot:
                 f"the new bundle takes camera frames of {new_hw or 'any size'}, the one in use of "
                 f"{old_hw or 'any size'} (height, width); restart the line with it instead"
             )
+        if self.detector.spec.bit_depth != new.spec.bit_depth:
+            raise ConfigError(
+                f"the new bundle takes 16-bit images of {new.spec.bit_depth} bits, the one in use of "
+                f"{self.detector.spec.bit_depth}; restart the line with it instead"
+            )

@@ -61,6 +61,9 @@ class Source(ABC):
     folder: Path | None = None
     """The folder that is read from, where that is what the source does; nothing may be written into it."""
 
+    bit_depth: int = 16
+    """Bits that 16-bit images use, as `InputSpec.bit_depth` of the model says; the line sets it."""
+
     patient: bool = False
     """Whether a camera or a folder that is away when it is opened is waited for, as it is later, or is an error."""
 

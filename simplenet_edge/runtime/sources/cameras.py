@@ -11,12 +11,14 @@ import cv2
 
 from simplenet_edge.errors import SourceError
 from simplenet_edge.runtime.sources.capture import CaptureDevice, has_gstreamer, open_capture, without_password
-from simplenet_edge.runtime.sources.device import LiveSettings
+from simplenet_edge.runtime.sources.device import Device, LiveSettings
 from simplenet_edge.runtime.sources.live import LiveSource
+from simplenet_edge.runtime.sources.mjpeg import open_mjpeg
 
 __all__ = ["Camera", "NetworkCamera", "PipelineCamera", "csi_pipeline"]
 
 _FPS_SLACK = 0.05  # drivers round, and say 29.97 for 30
+_ADVICE = "check the address, the user and password (in them '@' is written %40, '/' %2F, '#' %23), the network"
 _ENDLESS_MS = 24 * 3600 * 1000
 
 
@@ -81,7 +83,8 @@ class Camera(LiveSource):
 
 
 class NetworkCamera(LiveSource):
-    """An IP camera by its RTSP or HTTP address (MJPEG, HLS), read by FFmpeg; RTSP over TCP where the camera has it.
+    """An IP camera by its RTSP or HTTP address. MJPEG over HTTP is read here, so that damaged pictures are told from
+    whole ones; all else (HLS too) by FFmpeg, RTSP over TCP where the camera has it.
 
     One decoding thread: FFmpeg's others would each hold a frame back.
     """
@@ -91,15 +94,18 @@ class NetworkCamera(LiveSource):
         super().__init__(f"{parts.hostname or ''}{parts.path}".rstrip("/"), settings)
         self._url = url
 
-    def _connect(self) -> CaptureDevice:
+    def _connect(self) -> Device:
         silence_s = self.settings.silence_s
+        if self._url.startswith(("http://", "https://")):
+            mjpeg = open_mjpeg(self._url, None if silence_s == math.inf else silence_s, _ADVICE)
+            if mjpeg is not None:
+                return mjpeg
         timeout_ms = _ENDLESS_MS if silence_s == math.inf else max(1, round(silence_s * 1000))
         return open_capture(
             self._url,
             cv2.CAP_FFMPEG,
             f"cv2.VideoCapture({without_password(self._url)!r}, cv2.CAP_FFMPEG)",
-            "check the address, the user and password (in them '@' is written %40, '/' %2F, '#' %23), the network, and "
-            "that ffprobe reads it",
+            f"{_ADVICE}, and that ffprobe reads it",
             {
                 cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: timeout_ms,
                 cv2.CAP_PROP_READ_TIMEOUT_MSEC: timeout_ms,

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 import cv2
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.decode import to_bgr
+from simplenet_edge.imaging.decode import decode_image, to_bgr
 from simplenet_edge.spec import Frames
 
 __all__ = ["CaptureDevice", "has_gstreamer", "open_capture", "without_password"]
+
+_JPEG_CODES = frozenset(cv2.VideoWriter.fourcc(*code) for code in ("MJPG", "mjpg", "jpeg", "JPEG"))
 
 _SECRET = re.compile(
     r"""([?&][^=&\s]*=|\b[\w-]*(?:pw|pwd|pass|passwd|password|token|key|secret|auth)=)("[^"]*"|'[^']*'|[^&\s]+)""",
@@ -20,10 +22,11 @@ _SECRET = re.compile(
 
 
 class CaptureDevice:
-    """An open VideoCapture; uint8 `(H, W, 3)` BGR."""
+    """An open VideoCapture; uint8 `(H, W, 3)` BGR. With `gives_jpegs`, what it gives are still encoded."""
 
-    def __init__(self, capture: cv2.VideoCapture) -> None:
+    def __init__(self, capture: cv2.VideoCapture, gives_jpegs: bool = False) -> None:
         self._capture = capture
+        self._gives_jpegs = gives_jpegs
 
     def read(self) -> Frames:
         """The next image. Raises SourceError when none comes, DataError for one that can't be used."""
@@ -32,7 +35,7 @@ class CaptureDevice:
         decoded, image = self._capture.retrieve()
         if not decoded:
             raise DataError("the frame can't be decoded; check the camera, its cable and its network")
-        return to_bgr(image)
+        return decode_image(image.tobytes()) if self._gives_jpegs else to_bgr(image)
 
     def get(self, property_id: int) -> float:
         """A property by OpenCV's number."""
@@ -59,7 +62,12 @@ def open_capture(
     if not capture.isOpened():
         capture.release()
         raise SourceError(f"OpenCV {cv2.__version__} could not open {call}; {advice}")
-    return CaptureDevice(capture)
+    if capture.getBackendName() != "FFMPEG":
+        return CaptureDevice(capture)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # frames upright; what it is by default depends on the version
+    is_jpeg = int(capture.get(cv2.CAP_PROP_FOURCC)) in _JPEG_CODES and not capture.get(cv2.CAP_PROP_ORIENTATION_META)
+    # FFmpeg conceals damage, so that JPEGs are taken as they are.
+    return CaptureDevice(capture, is_jpeg and capture.set(cv2.CAP_PROP_FORMAT, -1))
 
 
 def has_gstreamer() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import cv2
 
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES, read_image
-from simplenet_edge.imaging.folder import image_files
+from simplenet_edge.imaging.folder import image_files, report_passed_over
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.capture import CaptureDevice, open_capture
@@ -41,9 +40,11 @@ class ImageFiles(Source):
             self._files = [self.path]
             return
         try:
-            files = [file for file, _ in image_files(self.folder)]
+            others: list[Path] = []
+            files = [file for file, _ in image_files(self.folder, others)]
         except OSError as error:
             raise SourceError(f"{self.folder}: can't be read ({error.strerror}); check permissions") from error
+        report_passed_over(self.folder, others)
         if not files:
             raise SourceError(f"{self.folder}: no images in it; expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
         self._files = sorted(files, key=natural_order)
@@ -60,14 +61,15 @@ class ImageFiles(Source):
             name = file.relative_to(self.folder).as_posix() if self.folder else file.name
             now = utc_now()
             try:
-                yield FrameRecord(frame_id, name, now, read_image(file))
+                yield FrameRecord(frame_id, name, now, read_image(file, self.bit_depth))
             except DataError as error:
                 yield FrameRecord(frame_id, name, now, None, str(error))
 
 
 class VideoFile(Source):
     """The frames of a video file. One that can't be decoded gives a record with an error, and so does the end of a file
-    before the count in its header. (Where the header has no exact count, as in MKV, a cut-off end can't be noticed.)
+    before the count in its header. (Where the header has no exact count, as in MKV, a cut-off end can't be noticed; nor
+    can damage that FFmpeg conceals, which it does in all codecs but MJPEG.)
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,8 +100,7 @@ class VideoFile(Source):
             if image is None:
                 break
             for _ in range(damaged):
-                reason = f"frame {frame_id} of {self.path} can't be decoded; the file is damaged: copy it again"
-                yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), None, reason)
+                yield self._damaged(frame_id)
                 frame_id += 1
             yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), image)
             frame_id += 1
@@ -108,15 +109,27 @@ class VideoFile(Source):
         if declared - frame_id > declared * _COUNT_SLACK:
             reason = f"the video ended after {frame_id} of {declared} frames; it is cut off or damaged: copy it again"
             yield FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), None, reason)
+            return
+        for last in range(frame_id, frame_id + damaged):
+            yield self._damaged(last)
+
+    def _damaged(self, frame_id: int) -> FrameRecord:
+        reason = f"frame {frame_id} of {self.path} can't be decoded; the file is damaged: copy it again"
+        return FrameRecord(frame_id, self._frame_name(frame_id), utc_now(), None, reason)
 
     def _next_image(self, device: CaptureDevice) -> tuple[int, Frames | None]:
         """How many frames before it could not be decoded, and the next image; None where there is none any more."""
-        for damaged in range(_MOST_DAMAGED + 1):
+        damaged = 0
+        for failures in range(_MOST_DAMAGED + 1):
             if self.stopping.is_set():
                 break
-            with contextlib.suppress(SourceError, DataError, cv2.error):
-                return damaged, device.read()
-        return 0, None
+            try:
+                return failures, device.read()
+            except DataError:  # a frame, surely; the others may be the end
+                damaged += 1
+            except (SourceError, cv2.error):
+                pass
+        return damaged, None
 
     def _declared_count(self, device: CaptureDevice) -> int:
         return int(device.get(cv2.CAP_PROP_FRAME_COUNT)) if self.path.suffix.lower() in _COUNTED_CONTAINERS else 0

@@ -174,7 +174,7 @@ class WatchedFolder(Source):
             arrival.given = content == arrival.content
             if arrival.given:
                 return None
-            image = decode_image(data)
+            image = decode_image(data, self.bit_depth)
             if _State.of(file.stat()) != before:
                 return None  # which of its states was read can't be told
             arrival.state, arrival.content = before, content

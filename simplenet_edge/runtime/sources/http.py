@@ -209,7 +209,7 @@ class PushedImages(Source):
         if self._waiting.full():  # before it costs anything
             raise SourceError(f"{_MOST_WAITING} images wait for their verdicts already; send more slowly")
         came, came_s = utc_now(), time.monotonic()
-        record = FrameRecord(0, "", came, decode_image(body), monotonic_s=came_s, reply=reply)
+        record = FrameRecord(0, "", came, decode_image(body, self.bit_depth), monotonic_s=came_s, reply=reply)
         try:
             self._waiting.put_nowait(record)
         except queue.Full:

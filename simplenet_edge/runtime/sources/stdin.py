@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import decode_image
-from simplenet_edge.imaging.encoded import split_images
+from simplenet_edge.imaging.encoded import MAX_IMAGE_BYTES, split_images
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
 
@@ -21,10 +21,13 @@ _TICK_S = 0.2
 
 
 class StdinImages(Source):
-    """Each image on standard input, in order. One that can't be decoded gives a record with its error."""
+    """Each image on standard input, in order. One that can't be decoded, or that has more than `max_bytes`, gives a
+    record with its error, and the next one is taken as usual.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_IMAGE_BYTES) -> None:
         super().__init__("stdin")
+        self._max_bytes = max_bytes
         self._chunks: Iterator[bytes] | None = None
 
     def _open(self) -> None:
@@ -38,14 +41,14 @@ class StdinImages(Source):
         if self._chunks is None:
             raise SourceError(f"{self.name} is not open; iterate over it inside `with source:`")
         frame_id = 0
-        images = split_images(self._chunks)
+        images = split_images(self._chunks, self._max_bytes)
         while True:
             name = f"{self.name}#{frame_id}"
             try:
                 data = next(images, None)
                 if data is None or self.stopping.is_set():
                     break
-                yield FrameRecord(frame_id, name, utc_now(), decode_image(data))
+                yield FrameRecord(frame_id, name, utc_now(), decode_image(data, self.bit_depth))
             except DataError as error:
                 yield FrameRecord(frame_id, name, utc_now(), None, f"standard input, image {frame_id}: {error}")
             frame_id += 1

@@ -36,6 +36,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         camera = self.server.camera
+        if camera.authorization and self.headers.get("Authorization") != camera.authorization:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -46,7 +51,13 @@ class _Handler(BaseHTTPRequestHandler):
                 seed = rng if camera.mode != "freeze" else np.random.default_rng(0)
                 image = seed.integers(level, level + spread, (*_HW, 3), dtype=np.uint8)
                 jpeg = cv2.imencode(".jpg", image)[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                middle = len(jpeg) // 2
+                if camera.mode == "cut":
+                    jpeg = jpeg[:middle]
+                elif camera.mode == "zeros":
+                    jpeg = jpeg[:middle] + bytes(200) + jpeg[middle + 200 :]
+                length = f"Content-Length: {len(jpeg)}\r\n" if camera.says_length else ""
+                head = f"--frame\r\nContent-Type: image/jpeg\r\n{length}\r\n"
                 self.wfile.write(head.encode() + jpeg + b"\r\n")
             time.sleep(_PERIOD_S)
 
@@ -55,10 +66,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class IpCamera:
-    """A context manager; `mode` is noise, freeze, black or hang. Nobody listens between `die` and `revive`."""
+    """A context manager; `mode` is noise, freeze, black or hang, or what each picture is: cut, zeros (in its middle).
 
-    def __init__(self) -> None:
+    Nobody listens between `die` and `revive`.
+    """
+
+    def __init__(self, authorization: str = "", says_length: bool = True) -> None:
         self.mode = "noise"
+        self.authorization = authorization  # the header that a client must send
+        self.says_length = says_length
         self.alive = threading.Event()
         self.port = 0
         self._server: _Server | None = None

@@ -64,7 +64,7 @@ def test_a_camera_that_is_not_there_at_the_start_is_an_error() -> None:
     with IpCamera() as camera:
         url = camera.url
     secret = url.replace("//", "//user:secret@")
-    with pytest.raises(SourceError, match=r"could not open cv2\.VideoCapture") as caught:
+    with pytest.raises(SourceError, match="could not open") as caught:
         NetworkCamera(secret, IMPATIENT).__enter__()
     assert url.removeprefix("http://") in str(caught.value)
     assert "secret" not in str(caught.value)

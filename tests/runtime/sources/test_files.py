@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -212,3 +213,38 @@ def test_stops_in_the_middle_without_a_word(tmp_path: Path, parts: Path) -> None
             assert next(frames).error is None
             source.stop()
             assert list(frames) == []
+
+
+def test_damaged_frames_of_a_motion_jpeg_are_invalid_where_they_are(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "line.avi")
+    data = path.read_bytes()
+    starts = [at for at in range(len(data)) if data.startswith(b"\xff\xd8\xff", at)]
+    assert len(starts) == N_FRAMES
+    for frame in (3, N_FRAMES - 1):
+        end = data.index(b"\xff\xd9", starts[frame])
+        data = data[: end - 60] + bytes(50) + data[end - 10 :]
+    path.write_bytes(data)
+    records = records_of(path)
+    assert [record.frame_id for record in records] == list(range(N_FRAMES))
+    assert [record.frame_id for record in records if record.error] == [3, N_FRAMES - 1]
+
+
+def test_a_video_is_turned_as_its_container_says(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "line.mp4", "mp4v")
+    upright = [image_of(record) for record in records_of(path)]
+    matrix = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    quarter = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    data = path.read_bytes()
+    track = data.index(matrix, data.index(b"tkhd"))
+    path.write_bytes(data[:track] + quarter + data[track + len(matrix) :])
+    for record, image in zip(records_of(path), upright, strict=True):
+        np.testing.assert_array_equal(image_of(record), np.rot90(image, -1))
+
+
+def test_what_is_no_image_in_a_folder_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cv2.imwrite(str(tmp_path / "part.pgm"), np.full((8, 8), 7, np.uint8))
+    for name in ("notes.txt", "part.jp2", "._part.png"):
+        (tmp_path / name).write_bytes(b"")
+    records = records_of(tmp_path)
+    assert [record.name for record in records][-1] == "part.pgm"
+    assert "passed over as no images: 'notes.txt', 'part.jp2'" in caplog.text

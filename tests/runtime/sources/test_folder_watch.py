@@ -177,11 +177,11 @@ def test_a_file_that_is_written_while_it_is_read_comes_once(
     larger = cv2.imencode(".png", np.vstack([PART, PART]))[1].tobytes()
     reads: list[bytes] = []
 
-    def decode_and_write(data: bytes) -> Frames:
+    def decode_and_write(data: bytes, bit_depth: int) -> Frames:
         if not reads:
             (folder / "a.png").write_bytes(larger)
         reads.append(data)
-        return decode_image(data)
+        return decode_image(data, bit_depth)
 
     monkeypatch.setattr(watch, "decode_image", decode_and_write)
     move_in(folder, "a.png")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 import cv2
@@ -47,6 +48,20 @@ def test_several_back_to_back_and_what_is_cut_off_is_an_error() -> None:
     assert whole == [[i, f"pipe#{i}", [48, 64, 3], None] for i in range(3)]
     assert last[:3] == [3, "pipe#3", None]
     assert "standard input, image 3: the image is cut off" in last[3]
+
+
+def test_an_image_above_the_limit_is_invalid_and_the_rest_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = cv2.imencode(".png", np.random.default_rng(1).integers(0, 256, (200, 300, 3), dtype=np.uint8))[1].tobytes()
+    with tempfile.TemporaryFile("w+b") as file:
+        file.write(PNG + large + JPEG + PNG)
+        file.seek(0)
+        monkeypatch.setattr(sys, "stdin", file)
+        with StdinImages(max_bytes=len(large) - 1) as source:
+            records = list(source)
+    assert [record.frame_id for record in records] == [0, 1, 2, 3]
+    assert ["image 1: an image has more than" in (record.error or "") for record in records] == [False, True] + [
+        False
+    ] * 2
 
 
 def test_nothing_is_an_error() -> None:

@@ -1,0 +1,118 @@
+"""JPEGs over HTTP, one after another as IP cameras send them (`multipart/x-mixed-replace`), each through the one door.
+
+FFmpeg would conceal a damaged picture; here it is a DataError, and the next one is taken as usual.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+from simplenet_edge.errors import SourceError
+from simplenet_edge.imaging.decode import decode_image
+from simplenet_edge.imaging.encoded import MAX_IMAGE_BYTES
+from simplenet_edge.runtime.sources.capture import without_password
+from simplenet_edge.spec import Frames
+
+__all__ = ["MjpegDevice", "open_mjpeg"]
+
+_CHUNK = 1 << 16
+_MOST_HEADER_BYTES = 1 << 16
+
+
+def open_mjpeg(url: str, timeout_s: float | None, advice: str) -> MjpegDevice | None:
+    """The camera at an `http[s]://` address; None where it sends something else, such as HLS, which FFmpeg reads.
+
+    User and password in the address are sent as the camera asks for them (Basic or Digest). Certificates are not
+    checked: cameras sign their own. Raises SourceError, with the advice, where nobody answers.
+    """
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    bare = parts._replace(netloc=place, fragment="").geturl()
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    if parts.username is not None:
+        passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
+    unchecked = ssl.create_default_context()
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=unchecked),
+        urllib.request.HTTPBasicAuthHandler(passwords),
+        urllib.request.HTTPDigestAuthHandler(passwords),
+    )
+    try:
+        response = cast(http.client.HTTPResponse, opener.open(bare, timeout=timeout_s))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise SourceError(f"could not open {without_password(f'{url} ({reason})')}; {advice}") from None
+    if response.headers.get_content_type() != "multipart/x-mixed-replace":
+        response.close()
+        return None
+    return MjpegDevice(response)
+
+
+class MjpegDevice:
+    """An open stream of JPEGs; uint8 `(H, W, 3)` BGR."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+        self._parts = _parts(_chunks(response))
+
+    def read(self) -> Frames:
+        """The next image. Raises SourceError when none comes, DataError for a damaged one."""
+        try:
+            part = next(self._parts, None)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise SourceError(f"it stopped giving frames ({error}); check the camera and its network") from None
+        if part is None:
+            raise SourceError("it stopped giving frames; check the camera, its cable and its network")
+        return decode_image(part)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._response.close()
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    while chunk := response.read1(_CHUNK):
+        yield chunk
+
+
+def _parts(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The body of each part, as soon as it is there: as long as its header says, but never beyond the next boundary.
+
+    The boundary is the line that the camera writes; what the response's header says of it is often wrong.
+    """
+    data = bytearray()
+    boundary = None
+    for chunk in chunks:
+        data += chunk
+        while True:
+            start = data.find(b"--" if boundary is None else boundary)
+            end = data.find(b"\r\n\r\n", max(start, 0))
+            if start < 0 or end < 0:
+                break
+            head = bytes(data[start:end]).split(b"\r\n")
+            boundary = head[0].rstrip()
+            stop, after = _end_of_part(data, end + 4, head, boundary)
+            if stop is None:
+                break
+            yield bytes(data[end + 4 : stop])
+            del data[:after]
+        if len(data) > MAX_IMAGE_BYTES + _MOST_HEADER_BYTES:
+            raise ValueError(f"a picture of more than {MAX_IMAGE_BYTES >> 20} MiB")
+
+
+def _end_of_part(data: bytearray, start: int, head: list[bytes], boundary: bytes) -> tuple[int | None, int]:
+    """Where a part's body ends and what follows it begins; None while that is still to come."""
+    named = dict(line.lower().split(b":", 1) for line in head[1:] if b":" in line)
+    length = named.get(b"content-length", b"").strip()
+    whole = start + int(length) if length.isdigit() else None
+    found = data.find(b"\r\n" + boundary, start, None if whole is None else whole + len(boundary) + 2)
+    if found >= 0:
+        return found, found + 2
+    return (whole, whole) if whole is not None and whole <= len(data) else (None, 0)

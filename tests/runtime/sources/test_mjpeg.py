@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.imaging.decode import decode_image
+from simplenet_edge.runtime.sources import NetworkCamera
+from simplenet_edge.runtime.sources.mjpeg import MjpegDevice, _parts
+from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera, first
+
+JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+@pytest.mark.parametrize(("mode", "reason"), [("cut", "cut off|damaged"), ("zeros", "16 equal bytes|damaged")])
+def test_a_damaged_picture_is_invalid_and_the_camera_stays(mode: str, reason: str, says_length: bool) -> None:
+    with IpCamera(says_length=says_length) as camera, NetworkCamera(camera.url, IMPATIENT) as source:
+        frames = iter(source)
+        assert first(frames, lambda record: record.image is not None).error is None
+        camera.mode = mode
+        damaged = first(frames, lambda record: record.error is not None)
+        assert damaged.image is None
+        assert any(word in (damaged.error or "") for word in reason.split("|"))
+        assert source.connected
+        camera.mode = "noise"
+        first(frames, lambda record: record.image is not None)
+        assert source.reconnects == 0
+
+
+def test_user_and_password_of_the_address_are_sent() -> None:
+    header = "Basic " + base64.b64encode(b"user:s@cret").decode()
+    with IpCamera(authorization=header) as camera:
+        with NetworkCamera(camera.url.replace("//", "//user:s%40cret@"), IMPATIENT) as source:
+            first(iter(source), lambda record: record.image is not None)
+        with pytest.raises(SourceError, match=r"could not open .*\(Unauthorized\)"):
+            NetworkCamera(camera.url, IMPATIENT).__enter__()
+
+
+def part(body: bytes, length: int | None, boundary: bytes = b"--frame") -> bytes:
+    named = b"" if length is None else b"Content-Length: %d\r\n" % length
+    return boundary + b"\r\nContent-Type: image/jpeg\r\n" + named + b"\r\n" + body + b"\r\n"
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 16])
+@pytest.mark.parametrize("boundary", [b"--frame", b"----=_x", b"--"])
+def test_parts_with_a_length_are_there_at_once(boundary: bytes, size: int) -> None:
+    stream = b"preamble\r\n" + part(JPEG, len(JPEG), boundary) + part(b"two", 3, boundary)
+    assert list(_parts(pieces(stream, size))) == [JPEG, b"two"]
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 16])
+def test_parts_without_a_length_end_at_the_next_boundary(size: int) -> None:
+    stream = part(JPEG, None) + part(JPEG[:500], None) + part(JPEG, None) + b"--frame"
+    assert list(_parts(pieces(stream, size))) == [JPEG, JPEG[:500], JPEG]
+
+
+def test_a_length_that_is_wrong_costs_no_other_picture() -> None:
+    stream = part(JPEG[:1000], len(JPEG)) + part(JPEG, len(JPEG)) + part(JPEG, len(JPEG) - 500) + part(JPEG, len(JPEG))
+    found = list(_parts(iter([stream])))
+    assert [found[0], found[1], found[3]] == [JPEG[:1000], JPEG, JPEG]
+    with pytest.raises(DataError):
+        decode_image(found[2])
+
+
+def test_a_stream_without_an_end_of_its_part_is_given_up() -> None:
+    with pytest.raises(ValueError, match="more than 64 MiB"):
+        list(_parts(iter(lambda: bytes(1 << 20), None)))
+
+
+def test_a_device_is_closed_with_its_connection() -> None:
+    with IpCamera() as camera:
+        source = NetworkCamera(camera.url, IMPATIENT)
+        device = source._connect()
+        assert isinstance(device, MjpegDevice)
+        assert device.read().shape == (48, 64, 3)
+        device.close()
