@@ -72,6 +72,10 @@ def run(
         str | None,
         typer.Option("--serve", help="Monitor page, /metrics and /health on PORT (this machine only) or HOST:PORT."),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="File with the token that the page asks for; needed off this machine."),
+    ] = None,
     check: Annotated[bool, typer.Option(help="Replay the golden frames first.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; needs --jsonl.")] = False,
 ) -> None:
@@ -102,6 +106,7 @@ def run(
         strict=strict,
         watch=cast("Literal['alarm', 'invalid', 'off']", watch),
         serve=serve,
+        token_file=token_file,
     )
     with log_to_stderr(log_level):
         summary = run_station(bundle, source, options, note)

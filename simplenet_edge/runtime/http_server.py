@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from simplenet_edge.errors import ConfigError, SimpleNetEdgeError
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["HttpServer", "needs_serve_extra", "parse_address"]
+__all__ = ["HttpServer", "is_loopback", "needs_serve_extra", "parse_address", "require_token"]
 
 _START_S = 20.0
 _STOP_S = 2
+_LEAST_TOKEN = 16
+_BACKLOG = 64  # connections that are accepted in one go, before those that are too many are closed
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -31,6 +34,25 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def require_token(host: str, token: str | None) -> None:
+    """Raise ConfigError where the monitor would be open to the network without a token, or with one that is easy."""
+    if token is None and not is_loopback(host):
+        raise ConfigError(
+            f"--serve {host}: the network may see the parts and swap the model there; set a token in the environment, "
+            "SIMPLENET_EDGE_MONITOR_TOKEN, or in a file, --token-file"
+        )
+    if token is not None and (len(token) < _LEAST_TOKEN or not (token.isascii() and token.isprintable())):
+        raise ConfigError(f"the monitor's token needs at least {_LEAST_TOKEN} ASCII characters, without line breaks")
+
+
 @contextmanager
 def needs_serve_extra(what: str) -> Iterator[None]:
     """Around the imports of what the extra `serve` installs: a missing one is a SimpleNetEdgeError that says so."""
@@ -41,15 +63,19 @@ def needs_serve_extra(what: str) -> Iterator[None]:
 
 
 class HttpServer:
-    """A context manager: listens from `__enter__` on; port 0 takes a free one, and `port` then says which.
+    """A context manager that serves up to 64 connections, of which each has `head_s` for the head of a
+    request.
+
+    Listens from `__enter__` on; port 0 takes a free one, and `port` then says which.
 
     Raises SimpleNetEdgeError where the address can't be taken, and where starlette or uvicorn is missing.
     """
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
+    def __init__(self, app: Any, host: str, port: int, *, head_s: float = 5.0) -> None:
         self.host = host
         self.port = port
         self._app = app
+        self._head_s = head_s
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
@@ -62,10 +88,18 @@ class HttpServer:
     def __enter__(self) -> HttpServer:
         with needs_serve_extra("serving HTTP"):
             import uvicorn
+
+            from simplenet_edge.runtime.http_protocol import BoundedProtocol
         self._socket = self._listen()
         self.port = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            self._app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=_STOP_S
+            self._app,
+            http=type("Protocol", (BoundedProtocol,), {"head_s": self._head_s}),
+            backlog=_BACKLOG,
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_STOP_S,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
@@ -88,7 +122,7 @@ class HttpServer:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((self.host, self.port))
-            listening.listen(128)
+            listening.listen(_BACKLOG)
         except OSError as error:
             listening.close()
             raise SimpleNetEdgeError(  # not an option that can't work: the address may come up, the port may get free

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -61,6 +62,7 @@ class StationOptions:
     watch: Literal["alarm", "invalid", "off"] = "alarm"  # what moved cameras, changed light and drift lead to
     strict: bool = False  # don't start while a camera, a folder, a broker or a controller is away
     serve: str | None = None  # PORT or HOST:PORT of the monitor page
+    token_file: Path | None = None  # of the page, off this machine; None: from the environment
 
     def __post_init__(self) -> None:
         if self.watch not in ("alarm", "invalid", "off"):
@@ -92,7 +94,7 @@ def run_station(
         sinks, status, monitor = _sinks(options, sources, on_message), LineStatus(), None
         if options.serve is not None:
             host, port = parse_address(options.serve)
-            monitor = Monitor(status, host=host, port=port)
+            monitor = Monitor(status, host=host, port=port, token=_token(options.token_file))
             sinks.append(monitor.sink)
         line = Line(sources, detector, sinks, config, status=status, shadow=shadow, reload=loader.load)
         if monitor is not None:
@@ -112,6 +114,15 @@ def _sinks(options: StationOptions, sources: Sequence[Source], on_message: OnMes
         )
         sinks.append(overlays)
     return sinks
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("SIMPLENET_EDGE_MONITOR_TOKEN")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token-file {file}: expected a file with the token in it ({error})") from error
 
 
 def _address(text: str, on_message: OnMessage) -> str:

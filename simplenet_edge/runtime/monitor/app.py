@@ -9,8 +9,7 @@
     /api/ng, /api/ng/ID.jpg  the last NG results
     POST /api/swap           load the model anew; needs the header X-Simplenet-Edge: 1
 
-Nothing here allows other origins; the header keeps their forms out, the check of the host keeps out a foreign name
-that was pointed at the loopback address.
+Who may ask is the business of `guard`; the header keeps out the forms of other sites.
 """
 
 from __future__ import annotations
@@ -18,20 +17,19 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from simplenet_edge.errors import SimpleNetEdgeError
+from simplenet_edge.runtime.monitor.guard import Guard, refusal
 from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.snapshot import STALE_S
@@ -41,26 +39,19 @@ __all__ = ["create_app"]
 
 _PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-}
 
 
 def create_app(
-    status: LineStatus, sink: MonitorSink, swap: Callable[[], str] | None, hosts: Collection[str] | None
+    status: LineStatus, sink: MonitorSink, swap: Callable[[], str] | None, host: str, token: str | None
 ) -> Starlette:
-    """The application; `hosts` are the names that it may be asked under, None for any."""
+    """The application, as it is served on the address `host` to those who have the token."""
     line = _Line(status, sink, swap)
     routes = [
         Route("/", _Asset(_PAGE / "index.html"), methods=["GET"]),
         *(
             Route(f"/{path.name}", _Asset(path), methods=["GET"])
             for path in sorted(_PAGE.iterdir())
-            if path.suffix in _TYPES
+            if path.suffix in _TYPES and path.name != "login.html"
         ),
         Route("/health", line.health),
         Route("/metrics", line.metrics),
@@ -71,7 +62,7 @@ def create_app(
         Route("/api/ng/{id:int}.jpg", line.ng_picture),
         Route("/api/swap", line.swap, methods=["POST"]),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(_Guard, hosts=hosts)])
+    return Starlette(routes=routes, middleware=[Middleware(Guard, host=host, token=token)])
 
 
 class _Asset:
@@ -96,12 +87,9 @@ class _Line:
 
     async def health(self, request: Request) -> Response:
         found = self._status.snapshot().to_dict()
-        content = {
-            "healthy": found["healthy"],
-            "state": found["state"],
-            "reasons": found["problems"],
-            "alarms": found["alarms"],
-        }
+        content = {"healthy": found["healthy"]}
+        if request.state.is_known:
+            content |= {"state": found["state"], "reasons": found["problems"], "alarms": found["alarms"]}
         return JSONResponse(content, 200 if found["healthy"] else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -120,14 +108,14 @@ class _Line:
     async def history(self, request: Request) -> Response:
         text = request.query_params.get("since", "0")
         if not re.fullmatch("[0-9]{1,18}", text):
-            return _refusal(400, f"since must be the sequence number of an earlier answer, not {text!r}")
+            return refusal(400, f"since must be the sequence number of an earlier answer, not {text!r}")
         history = self._sink.history(int(text), request.query_params.get("camera"))
         return JSONResponse({"run": self._run, **history})
 
     def frame(self, request: Request) -> Response:
         heat = request.query_params.get("heat", "1")
         if heat not in ("0", "1"):
-            return _refusal(400, f"heat must be 0 or 1, not {heat!r}")
+            return refusal(400, f"heat must be 0 or 1, not {heat!r}")
         camera = request.path_params["camera"]
         return _jpeg(self._sink.picture(camera, heat == "1"), f"there is no image of camera {camera!r} yet")
 
@@ -140,47 +128,18 @@ class _Line:
 
     async def swap(self, request: Request) -> Response:
         if self._swap is None:
-            return _refusal(404, "this line was started without a way to swap its model")
+            return refusal(404, "this line was started without a way to swap its model")
         if request.headers.get("x-simplenet-edge") != "1":
-            return _refusal(403, "a swap needs the header X-Simplenet-Edge: 1")
+            return refusal(403, "a swap needs the header X-Simplenet-Edge: 1")
         if not self._swapping.acquire(blocking=False):
-            return _refusal(409, "a swap is under way already")
+            return refusal(409, "a swap is under way already")
         try:
             return JSONResponse({"text": await run_in_threadpool(self._swap)})
         except SimpleNetEdgeError as error:
-            return _refusal(500, str(error))
+            return refusal(500, str(error))
         finally:
             self._swapping.release()
 
 
-class _Guard:
-    """Refuses hosts that are not ours, and adds the headers that keep other sites out."""
-
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
-        self._app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        app = self._app
-        if scope["type"] == "http" and not self._is_ours(Headers(scope=scope).get("host", "")):
-            app = _refusal(403, "this address is served to this machine only; ask for it as localhost")
-        await app(scope, receive, send_guarded)
-
-    def _is_ours(self, host: str) -> bool:
-        try:
-            return self._hosts is None or urlsplit(f"//{host}").hostname in self._hosts
-        except ValueError:
-            return False
-
-
-def _refusal(code: int, error: str) -> Response:
-    return JSONResponse({"error": error}, code)
-
-
 def _jpeg(data: bytes | None, error: str) -> Response:
-    return _refusal(404, error) if data is None else Response(data, media_type="image/jpeg")
+    return refusal(404, error) if data is None else Response(data, media_type="image/jpeg")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from types import TracebackType
 
-from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra
+from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra, require_token
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.status import LineStatus
 
@@ -16,10 +15,11 @@ __all__ = ["Monitor"]
 class Monitor:
     """A context manager that serves the page, the API, `/health` and `/metrics` of one line.
 
-    `swap` loads the model anew and gives a sentence about it; without it, nobody can ask for that. There is no login:
-    on another address than the loopback, whoever reaches the port sees the parts and can ask for a swap.
+    `swap` loads the model anew and gives a sentence about it; without it, nobody can ask for that. On another address
+    than the loopback a `token` is asked for, of at least 16 characters; what is sent is not encrypted.
 
-    Raises SimpleNetEdgeError where the address can't be taken, and where the extra `serve` is missing.
+    Raises ConfigError without that token, SimpleNetEdgeError where the address can't be taken, and where the extra
+    `serve` is missing.
     """
 
     def __init__(
@@ -28,12 +28,14 @@ class Monitor:
         *,
         host: str = "127.0.0.1",
         port: int = 8080,
+        token: str | None = None,
         swap: Callable[[], str] | None = None,
         gallery_size: int = 24,
     ) -> None:
+        require_token(host, token)
         self.sink = MonitorSink(gallery_size)
         self._status = status
-        self._host, self._port = host, port
+        self._host, self._port, self._token = host, port, token
         self.swap = swap  # read when it is entered: the line, which gives it, needs `sink` first
         self._server: HttpServer | None = None
 
@@ -46,8 +48,8 @@ class Monitor:
     def __enter__(self) -> Monitor:
         with needs_serve_extra("the monitor"):
             from simplenet_edge.runtime.monitor.app import create_app
-        hosts = {"localhost", "127.0.0.1", "::1", self._host} if _is_loopback(self._host) else None
-        self._server = HttpServer(create_app(self._status, self.sink, self.swap, hosts), self._host, self._port)
+        app = create_app(self._status, self.sink, self.swap, self._host, self._token)
+        self._server = HttpServer(app, self._host, self._port)
         self._server.__enter__()
         return self
 
@@ -57,10 +59,3 @@ class Monitor:
         server, self._server = self._server, None
         if server is not None:
             server.__exit__(kind, error, trace)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

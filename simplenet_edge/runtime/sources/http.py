@@ -28,6 +28,7 @@ Reply = Callable[[FrameResult], None]
 _TICK_S = 0.2
 _MOST_WAITING = 8  # decoded images, which may be large
 _BODY_S = 30.0
+_MOST_BODIES = 4  # of the largest size, half-read
 _ENDED = "the line has ended; the part was not inspected"
 
 
@@ -36,7 +37,8 @@ class Posts:
 
     `asked` gets the body and the reply to call, in a thread of its own; it raises DataError for a body that can't be
     used (status 400) and SourceError where too many wait (503). Also 408: the body took longer than 30 s; 413: it has
-    more than `max_bytes`; 503: `most` requests are at hand, or the line ends; 504: no result within `answer_s`.
+    more than `max_bytes`; 503: `most` bodies are at hand, too many are half-read, or the line ends; 504: no result
+    within `answer_s`.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class Posts:
         self._asked = asked
         self._server: HttpServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._at_hand = 0  # this and the next are the event loop's
+        self._at_hand = 0  # this and those below are the event loop's
+        self._held_bytes = 0  # of bodies that are being read
         self._bodies: set[asyncio.Future[bytes]] = set()
         self._results: set[asyncio.Future[FrameResult | None]] = set()
 
@@ -93,17 +96,23 @@ class Posts:
         if "origin" in request.headers or "sec-fetch-site" in request.headers:  # browsers send them, controllers don't
             return JSONResponse({"error": "not for web pages: any of them could post parts"}, 403)
 
-        if self._at_hand >= self.most or self._server is None:
-            return JSONResponse({"error": "the line is busy; send more slowly"}, 503, {"Retry-After": "1"})
-        self._at_hand += 1
         try:
-            result = await self._result(await self._read(request))
+            self._require_room()
+            body = await self._read(request)
+            self._require_room()
+            self._at_hand += 1
+            try:
+                result = await self._result(body)
+            finally:
+                self._at_hand -= 1
         except _Refused as error:
             headers = {"Retry-After": "1"} if error.status == 503 else None
             return JSONResponse({"error": str(error)}, error.status, headers)
-        finally:
-            self._at_hand -= 1
         return JSONResponse(result.to_dict())
+
+    def _require_room(self) -> None:
+        if self._at_hand >= self.most or self._server is None:
+            raise _Refused(503, "the line is busy; send more slowly")
 
     async def _read(self, request: Request) -> bytes:
         from starlette.requests import ClientDisconnect
@@ -127,13 +136,19 @@ class Posts:
     async def _body(self, request: Request) -> bytes:
         declared = request.headers.get("content-length", "0")
         body = bytearray()
-        if int(declared) <= self.max_bytes:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > self.max_bytes:
-                    break
-            else:
-                return bytes(body)
+        try:
+            if int(declared) <= self.max_bytes:
+                async for chunk in request.stream():
+                    body += chunk
+                    self._held_bytes += len(chunk)
+                    if len(body) > self.max_bytes:
+                        break
+                    if self._held_bytes > _MOST_BODIES * self.max_bytes:
+                        raise _Refused(503, "too much is being sent at once; send more slowly")
+                else:
+                    return bytes(body)
+        finally:
+            self._held_bytes -= len(body)
         raise _Refused(413, f"more than {self.max_bytes} bytes; send it smaller")
 
     async def _result(self, body: bytes) -> FrameResult:

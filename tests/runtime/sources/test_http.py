@@ -3,9 +3,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import httpx
@@ -176,3 +177,15 @@ def test_a_port_that_is_taken_is_an_error(source: PushedImages) -> None:
     port = httpx.URL(source.posts.url).port
     with pytest.raises(SimpleNetEdgeError, match="can't be listened on"):
         open_source(f"push://127.0.0.1:{port}").__enter__()
+
+
+def test_slow_posts_starve_nobody(source: PushedImages) -> None:
+    """Twenty clients that send the half of an image, and one that sends it in full."""
+    head = f"POST /inspect HTTP/1.1\r\nHost: x\r\nContent-Length: {len(PNG)}\r\n\r\n".encode()
+    port = urlsplit(source.posts.url).port or 0
+    with ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=SOON_S))
+            client.sendall(head + PNG[: len(PNG) // 2])
+        with line(source):
+            assert httpx.post(source.posts.url, content=PNG, timeout=SOON_S).status_code == 200

@@ -22,6 +22,7 @@ async function ask(path) {
   try {
     response = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
     if (response.ok) return await response.json();
+    if (response.status === 401) location.reload(); // the token has changed
   } catch {
     throw new NoAnswer("The line does not answer.");
   }
