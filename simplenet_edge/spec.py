@@ -155,7 +155,7 @@ class SimpleNetConfig:
         if not 1 <= self.patch_size < _MAX_SIZE or self.patch_size % 2 == 0:
             raise ConfigError(f"patch_size must be odd and positive, below {_MAX_SIZE}, not {self.patch_size}")
         for name in (
-            *("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers", "score_top_k"),
+            *("pretrain_embed_dim", "target_embed_dim", "patch_stride", "discriminator_layers"),
             *("memory_dim", "memory_stride"),
         ):
             if not 1 <= getattr(self, name) <= _MAX_SIZE:
@@ -164,6 +164,8 @@ class SimpleNetConfig:
             raise ConfigError(f"discriminator_hidden must be at least 1, not {self.discriminator_hidden}")
         if self.projection_layers < 0:
             raise ConfigError(f"projection_layers must be at least 0, not {self.projection_layers}")
+        if not 1 <= self.score_top_k <= _MAX_MEMORY:
+            raise ConfigError(f"score_top_k must be at least 1, at most {_MAX_MEMORY}, not {self.score_top_k}")
         if not 0 <= self.memory_size <= _MAX_MEMORY:
             raise ConfigError(f"memory_size must be at least 0, at most {_MAX_MEMORY}, not {self.memory_size}")
         if self.memory_size > 0 and not self.standardize:

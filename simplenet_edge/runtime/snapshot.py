@@ -16,6 +16,7 @@ __all__ = [
     "LineState",
     "ModelSnapshot",
     "ShadowSnapshot",
+    "ShiftSnapshot",
     "SinkSnapshot",
 ]
 
@@ -36,6 +37,16 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class ShiftSnapshot:
+    """The counts of one camera since somebody started a shift, or since the line was started."""
+
+    since: str  # UTC, ISO 8601
+    ok: int
+    ng: int
+    invalid: int
+
+
+@dataclass(frozen=True)
 class CameraSnapshot:
     """The counts of one camera."""
 
@@ -51,6 +62,7 @@ class CameraSnapshot:
     fps: float | None  # results per second, over the last 512
     latency_ms: Latency | None
     last_result_age_s: float | None
+    shift: ShiftSnapshot
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 
+from simplenet_edge.runtime.hours import Counts, Hours
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.snapshot import (
     Alarm,
@@ -20,6 +22,7 @@ from simplenet_edge.runtime.snapshot import (
     LineState,
     ModelSnapshot,
     ShadowSnapshot,
+    ShiftSnapshot,
     SinkSnapshot,
 )
 
@@ -36,7 +39,10 @@ class CameraCounts:
         self.connected = True
         self.reconnects = 0
         self.dropped = 0
-        self.verdicts = {"OK": 0, "NG": 0, "INVALID": 0}
+        self.counts = Counts()
+        self.hours = Hours()
+        self._shift_since = datetime.now(timezone.utc)
+        self._before_shift = Counts()
         self.causes: dict[str, int] = {}
         self.last_s: float | None = None
         self._latencies_ms: deque[float] = deque(maxlen=_RECENT)
@@ -44,7 +50,8 @@ class CameraCounts:
 
     def add(self, result: FrameResult) -> None:
         """Count one result."""
-        self.verdicts[result.verdict] += 1
+        self.counts.add(result.verdict)
+        self.hours.add(result.verdict, result.record.wall_time)
         if result.cause is not None:
             self.causes[result.cause] = self.causes.get(result.cause, 0) + 1
         self.dropped = result.record.dropped
@@ -52,6 +59,10 @@ class CameraCounts:
         self._done_s.append(self.last_s)
         if result.latency_ms is not None:
             self._latencies_ms.append(result.latency_ms)
+
+    def start_shift(self) -> None:
+        """Count the shift anew."""
+        self._shift_since, self._before_shift = datetime.now(timezone.utc), replace(self.counts)
 
     def snapshot(self) -> CameraSnapshot:
         """The counts so far."""
@@ -64,15 +75,21 @@ class CameraCounts:
             live=self.live,
             connected=self.connected,
             reconnects=self.reconnects,
-            frames=sum(self.verdicts.values()),
-            ok=self.verdicts["OK"],
-            ng=self.verdicts["NG"],
-            invalid=self.verdicts["INVALID"],
+            frames=self.counts.ok + self.counts.ng + self.counts.invalid,
+            ok=self.counts.ok,
+            ng=self.counts.ng,
+            invalid=self.counts.invalid,
             invalid_by_cause=dict(self.causes),
             dropped=self.dropped,
             fps=(len(self._done_s) - 1) / span if span > 0 else None,
             latency_ms=latency,
             last_result_age_s=None if self.last_s is None else time.monotonic() - self.last_s,
+            shift=ShiftSnapshot(
+                self._shift_since.isoformat(timespec="seconds"),
+                ok=self.counts.ok - self._before_shift.ok,
+                ng=self.counts.ng - self._before_shift.ng,
+                invalid=self.counts.invalid - self._before_shift.invalid,
+            ),
         )
 
 
@@ -100,6 +117,23 @@ class LineStatus:
         """Count one result of a camera that was added."""
         with self._lock:
             self._cameras[result.record.camera].add(result)
+
+    def add_past(self, hours: Mapping[str, Hours]) -> None:
+        """Begin with the hours of an earlier run, of the cameras that were added; before the first result."""
+        with self._lock:
+            for name in hours.keys() & self._cameras.keys():
+                self._cameras[name].hours = hours[name]
+
+    def hours(self) -> dict[str, list[dict[str, Any]]]:
+        """The counts of the last seven days of each camera, by hour, as plain JSON values."""
+        with self._lock:
+            return {name: camera.hours.to_list() for name, camera in self._cameras.items()}
+
+    def start_shift(self) -> None:
+        """Count the shift of every camera anew."""
+        with self._lock:
+            for camera in self._cameras.values():
+                camera.start_shift()
 
     def connection(self, name: str, connected: bool, reconnects: int) -> None:
         """Say whether a camera gives frames."""

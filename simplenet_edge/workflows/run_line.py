@@ -16,6 +16,7 @@ from simplenet_edge.errors import ConfigError
 from simplenet_edge.progress import OnMessage, ignore_message
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
+from simplenet_edge.runtime.hours import read_hours
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
 from simplenet_edge.runtime.line.model_loader import ModelLoader
@@ -99,6 +100,8 @@ def run_station(
         line = Line(sources, detector, sinks, config, status=status, shadow=shadow, reload=loader.load)
         if monitor is not None:
             monitor.swap = line.swap
+            if options.jsonl is not None:
+                status.add_past(read_hours(options.jsonl))
             on_message(f"monitor page: {stack.enter_context(monitor).url}")
         return line.run()
 

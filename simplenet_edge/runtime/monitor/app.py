@@ -6,10 +6,13 @@
     /api/status              LineSnapshot.to_dict(), and what the page must know of the monitor itself
     /api/history             ?camera=NAME&since=NUMBER: the result to show of each camera, and the scores that are new
     /api/frame/NAME.jpg      the picture of that result; ?heat=0 without the map
-    /api/ng, /api/ng/ID.jpg  the last NG results
-    POST /api/swap           load the model anew; needs the header X-Simplenet-Edge: 1
+    /api/hours               the counts of the last seven days by hour
+    /api/gallery             the last NG and INVALID results; /api/gallery/ID.jpg?heat=0 without the map
+    POST /api/swap           load the model anew
+    POST /api/shift          count the shift anew
 
-Who may ask is the business of `guard`; the header keeps out the forms of other sites.
+Who may ask is the business of `guard`. A POST needs the header X-Simplenet-Edge: 1, which forms of other sites don't
+send.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -58,11 +62,14 @@ def create_app(
         Route("/api/status", line.status),
         Route("/api/history", line.history),
         Route("/api/frame/{camera:path}.jpg", line.frame),
-        Route("/api/ng", line.ng),
-        Route("/api/ng/{id:int}.jpg", line.ng_picture),
+        Route("/api/hours", line.hours),
+        Route("/api/gallery", line.gallery),
+        Route("/api/gallery/{id:int}.jpg", line.gallery_picture),
         Route("/api/swap", line.swap, methods=["POST"]),
+        Route("/api/shift", line.shift, methods=["POST"]),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, host=host, token=token)])
+    middleware = [Middleware(Guard, host=host, token=token)]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _say_error})
 
 
 class _Asset:
@@ -113,24 +120,28 @@ class _Line:
         return JSONResponse({"run": self._run, **history})
 
     def frame(self, request: Request) -> Response:
-        heat = request.query_params.get("heat", "1")
-        if heat not in ("0", "1"):
-            return refusal(400, f"heat must be 0 or 1, not {heat!r}")
         camera = request.path_params["camera"]
-        return _jpeg(self._sink.picture(camera, heat == "1"), f"there is no image of camera {camera!r} yet")
+        return _jpeg(self._sink.picture(camera, _heat(request)), f"there is no image of camera {camera!r} yet")
 
-    async def ng(self, request: Request) -> Response:
+    async def hours(self, request: Request) -> Response:
+        return JSONResponse({"cameras": self._status.hours()})
+
+    async def gallery(self, request: Request) -> Response:
         return JSONResponse({"run": self._run, **self._sink.gallery.to_dict()})
 
-    async def ng_picture(self, request: Request) -> Response:
+    async def gallery_picture(self, request: Request) -> Response:
         entry_id = request.path_params["id"]
-        return _jpeg(self._sink.gallery.jpeg(entry_id), f"NG picture {entry_id} is not kept (any more)")
+        return _jpeg(self._sink.gallery.jpeg(entry_id, _heat(request)), f"picture {entry_id} is not kept (any more)")
+
+    async def shift(self, request: Request) -> Response:
+        _require_header(request)
+        self._status.start_shift()
+        return JSONResponse({"text": "the shift is counted anew"})
 
     async def swap(self, request: Request) -> Response:
         if self._swap is None:
             return refusal(404, "this line was started without a way to swap its model")
-        if request.headers.get("x-simplenet-edge") != "1":
-            return refusal(403, "a swap needs the header X-Simplenet-Edge: 1")
+        _require_header(request)
         if not self._swapping.acquire(blocking=False):
             return refusal(409, "a swap is under way already")
         try:
@@ -139,6 +150,23 @@ class _Line:
             return refusal(500, str(error))
         finally:
             self._swapping.release()
+
+
+def _require_header(request: Request) -> None:
+    if request.headers.get("x-simplenet-edge") != "1":
+        raise HTTPException(403, "a POST needs the header X-Simplenet-Edge: 1")
+
+
+def _heat(request: Request) -> bool:
+    heat = request.query_params.get("heat", "1")
+    if heat not in ("0", "1"):
+        raise HTTPException(400, f"heat must be 0 or 1, not {heat!r}")
+    return heat == "1"
+
+
+async def _say_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refusal(error.status_code, error.detail)
 
 
 def _jpeg(data: bytes | None, error: str) -> Response:

@@ -1,11 +1,11 @@
-"""The last NG results as pictures, however many a line makes."""
+"""The last NG and INVALID results as pictures, however many a line makes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
 from typing import Any
 
 from simplenet_edge.runtime.monitor.pictures import draw_result, encode_jpeg
@@ -15,62 +15,80 @@ __all__ = ["Gallery"]
 
 _PER_S = 2.0  # pictures a second in the long run: one of a 5 megapixel image takes a slow core 0.1 s
 _AT_ONCE = 4.0  # pictures after a pause
-_ABOUT = ("camera", "frame_id", "name", "wall_time", "verdict", "score", "threshold", "area_px", "bundle_id")
+_ABOUT = ("camera", "frame_id", "name", "wall_time", "verdict", "score", "threshold", "reason", "area_px", "bundle_id")
 
 
 @dataclass(frozen=True)
 class _Entry:
     id: int
     about: dict[str, Any]
-    jpeg: bytes
+    jpegs: tuple[bytes, bytes]  # without the map and with it
+
+
+@dataclass
+class _Shelf:
+    """What is kept of one camera and verdict."""
+
+    entries: deque[_Entry]
+    total: int = 0
+    allowance: float = _AT_ONCE
+    counted_s: float = field(default_factory=time.monotonic)
+
+    def spend(self) -> bool:
+        """Whether one more picture is allowed now."""
+        now_s = time.monotonic()
+        self.allowance = min(_AT_ONCE, self.allowance + (now_s - self.counted_s) * _PER_S)
+        self.counted_s = now_s
+        if self.allowance < 1:
+            return False
+        self.allowance -= 1
+        return True
 
 
 class Gallery:
-    """The newest NG pictures, at most `size`. Thread-safe.
+    """The newest pictures, at most `size` of each camera and verdict; not of OK results. Thread-safe.
 
-    Of a line that makes more than 2 a second (4 after a pause), the others are counted but not kept.
+    Where a camera makes more than 2 of a verdict a second (4 after a pause), the others are counted but not kept.
     """
 
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
-        self._entries: deque[_Entry] = deque(maxlen=size)
-        self._total = 0
-        self._not_kept = 0
-        self._allowance = _AT_ONCE
-        self._counted_s = time.monotonic()
+        self._shelves: dict[tuple[str, str], _Shelf] = defaultdict(lambda: _Shelf(deque(maxlen=size)))
+        self._next_id = 1
 
     def add(self, result: FrameResult) -> None:
-        """Count an NG result, and keep its picture where the rate allows; called from one thread."""
-        keeps = self._spend()
-        picture = draw_result(result) if keeps else None
-        jpeg = None if picture is None else encode_jpeg(picture)
+        """Count a result, and keep its picture where the rate allows; called from one thread."""
+        if result.verdict == "OK":
+            return
         with self._lock:
-            self._total += 1
-            if jpeg is None:
-                self._not_kept += 1
+            shelf = self._shelves[result.record.camera, result.verdict]
+            shelf.total += 1
+            if result.record.image is None or not shelf.spend():
                 return
-            line = result.to_dict()
-            about = {**{key: line[key] for key in _ABOUT}, "regions": len(result.regions or ())}
-            self._entries.append(_Entry(self._total, about, jpeg))
+        plain, hot = draw_result(result, heat=False), draw_result(result)
+        if plain is None or hot is None:
+            return
+        line = result.to_dict()
+        about = {**{key: line[key] for key in _ABOUT}, "regions": len(result.regions or ())}
+        jpegs = encode_jpeg(plain), encode_jpeg(hot)
+        with self._lock:
+            shelf.entries.append(_Entry(self._next_id, about, jpegs))
+            self._next_id += 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, newest first: `total` NG results, of which `not_kept` have no picture."""
+        """Plain JSON values: `items` newest first, and the `total` of results of each camera and verdict."""
         with self._lock:
-            items = [
-                {"id": entry.id, "image": f"api/ng/{entry.id}.jpg", **entry.about} for entry in reversed(self._entries)
+            entries = [entry for shelf in self._shelves.values() for entry in shelf.entries]
+            totals = [
+                {"camera": camera, "verdict": verdict, "total": shelf.total}
+                for (camera, verdict), shelf in self._shelves.items()
             ]
-            return {"total": self._total, "not_kept": self._not_kept, "items": items}
+        entries.sort(key=lambda entry: -entry.id)
+        items = [{"id": entry.id, "image": f"api/gallery/{entry.id}.jpg", **entry.about} for entry in entries]
+        return {"totals": totals, "items": items}
 
-    def jpeg(self, entry_id: int) -> bytes | None:
-        """The picture of an entry; None where it is gone."""
+    def jpeg(self, entry_id: int, heat: bool = True) -> bytes | None:
+        """The picture of an entry, with or without the map; None where it is gone."""
         with self._lock:
-            return next((entry.jpeg for entry in self._entries if entry.id == entry_id), None)
-
-    def _spend(self) -> bool:
-        now = time.monotonic()
-        self._allowance = min(_AT_ONCE, self._allowance + (now - self._counted_s) * _PER_S)
-        self._counted_s = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
+            entries = (entry for shelf in self._shelves.values() for entry in shelf.entries)
+            return next((entry.jpegs[heat] for entry in entries if entry.id == entry_id), None)

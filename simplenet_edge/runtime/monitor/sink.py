@@ -1,4 +1,4 @@
-"""What the monitor keeps of the results: the newest, the last scores and the last NG pictures, within fixed bounds."""
+"""What the monitor keeps of the results, within bounds: the newest, the last scores, the last pictures of bad parts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class _Camera:
 
 
 class MonitorSink(Sink):
-    """Takes a result in microseconds; pictures are encoded when somebody asks, and of NG results a few a second."""
+    """Takes a result in microseconds; pictures are encoded when somebody asks, and of NG and INVALID
+    results a few per second."""
 
     name = "monitor"
     needs_images = True
@@ -82,8 +83,7 @@ class MonitorSink(Sink):
             camera.newest = item
             camera.look(now, self.hold_s)
             camera.history.add(result, self._sequence, self._epoch_s + result.record.monotonic_s)
-        if result.verdict == "NG":
-            self.gallery.add(result)
+        self.gallery.add(result)
 
     def history(self, since: int = 0, camera: str | None = None) -> dict[str, Any]:
         """What changed after result number `since`, as plain JSON values; of one camera or of all.

@@ -291,7 +291,7 @@ def test_a_name_that_is_no_text_reaches_every_output(bundle: Bundle, tmp_path: P
     with FakeEngine(bundle) as engine, Monitor(status, port=0) as monitor:
         source = open_source(str(folder))
         Line([source], Detector(engine), [JsonlSink(path), monitor.sink], status=status).run()
-        for place in ("/api/history", "/api/status", "/metrics", "/api/ng"):
+        for place in ("/api/history", "/api/status", "/metrics", "/api/gallery"):
             assert httpx.get(monitor.url + place).status_code == 200, place
     assert {json.loads(line)["name"] for line in path.read_text().splitlines()} == {
         "caf\\udce9.png",

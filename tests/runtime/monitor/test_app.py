@@ -80,7 +80,7 @@ def test_a_since_that_is_no_number_is_refused(client: httpx.Client, since: str) 
     assert "since must be" in answer.json()["error"]
 
 
-def test_frames_and_ng_pictures(client: httpx.Client, monitor: Monitor, make: Make) -> None:
+def test_frames_and_pictures_of_bad_parts(client: httpx.Client, monitor: Monitor, make: Make) -> None:
     assert client.get("/api/frame/top.jpg").status_code == 404
     monitor.sink.write(make("NG", ODD_NAME, name="part7.png"))
     path = f"/api/frame/{quote(ODD_NAME, safe='')}.jpg"
@@ -89,12 +89,30 @@ def test_frames_and_ng_pictures(client: httpx.Client, monitor: Monitor, make: Ma
     assert hot.content.startswith(b"\xff\xd8")
     assert hot.content != plain.content
     assert client.get(path, params={"heat": "maybe"}).status_code == 400
-    content = client.get("/api/ng").json()
+    content = client.get("/api/gallery").json()
     (item,) = content["items"]
-    assert (content["total"], item["name"], item["camera"]) == (1, "part7.png", ODD_NAME)
-    assert client.get(f"/{item['image']}").content.startswith(b"\xff\xd8")
-    assert client.get("/api/ng/99.jpg").status_code == 404
-    assert client.get("/api/ng/x.jpg").status_code == 404
+    assert (item["name"], item["camera"]) == ("part7.png", ODD_NAME)
+    assert content["totals"] == [{"camera": ODD_NAME, "verdict": "NG", "total": 1}]
+    hot, plain = client.get(f"/{item['image']}"), client.get(f"/{item['image']}?heat=0")
+    assert hot.content.startswith(b"\xff\xd8")
+    assert hot.content != plain.content
+    assert client.get(f"/{item['image']}?heat=2").json() == {"error": "heat must be 0 or 1, not '2'"}
+    assert client.get("/api/gallery/99.jpg").status_code == 404
+    assert client.get("/api/gallery/x.jpg").status_code == 404
+
+
+def test_a_new_shift_counts_anew_and_the_hours_go_on(client: httpx.Client, status: LineStatus, make: Make) -> None:
+    for verdict in ("OK", "OK", "NG", "INVALID"):
+        status.add(make(verdict))
+    shift = client.get("/api/status").json()["cameras"]["top"]["shift"]
+    assert (shift["ok"], shift["ng"], shift["invalid"]) == (2, 1, 1)
+    assert client.post("/api/shift").status_code == 403
+    assert client.post("/api/shift", headers=OURS).status_code == 200
+    status.add(make("NG"))
+    camera = client.get("/api/status").json()["cameras"]["top"]
+    assert (camera["shift"]["ok"], camera["shift"]["ng"], camera["ng"]) == (0, 1, 2)
+    (hour,) = client.get("/api/hours").json()["cameras"]["top"]
+    assert hour == {"hour": "2026-03-01T12:00+00:00", "ok": 2, "ng": 2, "invalid": 1}
 
 
 def test_health_says_why_not(client: httpx.Client, status: LineStatus) -> None:

@@ -13,7 +13,16 @@ from simplenet_edge.runtime.monitor import Monitor
 from simplenet_edge.runtime.status import LineStatus
 
 TOKEN = "correct horse battery staple"
-PATHS = ["/api/status", "/api/history", "/api/ng", "/api/ng/1.jpg", "/api/frame/top.jpg", "/metrics", "/monitor.js"]
+PATHS = [
+    "/api/status",
+    "/api/history",
+    "/api/hours",
+    "/api/gallery",
+    "/api/gallery/1.jpg",
+    "/api/frame/top.jpg",
+    "/metrics",
+    "/monitor.js",
+]
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ def test_verdict_picture_chart_and_gallery_appear(page: Chromium, status: LineSt
         assert page.run(f"{TOP}.querySelector('.chart .scores').getAttribute('d').split('L').length") == 3
         assert page.run(f"{TOP}.querySelector('.chart .ng').getAttribute('d').split('M').length") == 2
         assert "threshold 60.00, 1 NG, 1 invalid" in page.run(f"{TOP}.querySelector('.chart').ariaLabel")
-        page.wait_for("document.querySelector('#ng img').naturalWidth === 48")
-        assert "part3.png" in page.run("document.querySelector('#ng img').alt")
+        page.wait_for("document.querySelector('#gallery img').naturalWidth === 48")
+        assert "part3.png" in page.run("document.querySelector('#gallery img').alt")
         assert page.text("#alarms").startswith("top: scores <b>rise</b>")
         assert "the disk is full" in page.text("#sinks")
         assert "fake" in page.text("#model")
@@ -79,11 +79,13 @@ def test_an_ng_part_is_shown_large_from_the_keyboard(page: Chromium, status: Lin
     with Monitor(status, port=0) as monitor:
         feed(monitor, status, make, ["NG"])
         page.open(monitor.url)
-        page.wait_for("document.querySelector('#ng button')")
-        page.run("document.querySelector('#ng button').focus()")
+        page.wait_for("document.querySelector('#gallery button')")
+        page.run("document.querySelector('#gallery button').focus()")
         page.press("Enter")
         page.wait_for("document.querySelector('#large').open && document.querySelector('#large img').naturalWidth")
         assert page.text("#large-title") == "NG part0.png"
+        page.press("h")
+        page.wait_for("document.querySelector('#large img').src.includes('heat=0')")
         page.press("Escape")
         page.wait_for("!document.querySelector('#large').open")
         page.press("h")
@@ -111,10 +113,77 @@ def test_a_camera_that_is_away_has_no_verdict(page: Chromium, status: LineStatus
         assert page.run(f"{TOP}.dataset.verdict") == "NONE"
         assert page.text('[data-field="state"]') == "NOT HEALTHY"
         assert "camera top is away" in page.text("#alarms")
+        status.raise_alarm("camera", "the camera gives no frames", "top")
+        page.wait_for("document.querySelector('#alarms').textContent.includes('gives no frames')")
+        assert "is away" not in page.text("#alarms")  # one fact, said once
+        assert page.run("document.querySelectorAll('#alarms li').length") == 1
+        status.clear_alarm("camera", "top")
         status.connection("top", connected=True, reconnects=1)
         page.wait_for(says(TOP, "OK"))
         status.pulse("stopping")
         page.wait_for(says(TOP, "STOPPING"))
+
+
+def test_the_shift_in_per_cent_and_a_new_one(page: Chromium, status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["OK"] * 7 + ["NG"])
+        feed(monitor, status, make, ["OK"] * 8, ODD_NAME)
+        page.open(monitor.url)
+        page.wait_for("document.querySelector('[data-field=reject-rate]').textContent === '6.25 %'")
+        assert page.run(f"{TOP}.querySelector('[data-field=rejected]').textContent") == "12.5 %"
+        page.run("document.querySelector('#new-shift').click()")
+        page.run("document.querySelector('#shift-now').click()")
+        page.wait_for("document.querySelector('[data-field=reject-rate]').textContent === '\u2013'")
+        page.wait_for("document.querySelector('#confirm-shift .answer').textContent.includes('anew')")
+
+
+def test_the_gallery_of_one_camera_or_verdict(page: Chromium, status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0) as monitor:
+        feed(monitor, status, make, ["NG", "NG"])
+        feed(monitor, status, make, ["NG"], ODD_NAME)
+        page.open(monitor.url)
+        page.wait_for("document.querySelectorAll('#gallery li').length === 3")
+        assert page.text("[data-field=gallery-count]") == "the last 3 of 3"
+        choose = "const s = document.querySelector('#gallery-{}'); s.value = {!r}; s.dispatchEvent(new Event('change'))"
+        page.run("{" + choose.format("camera", "top") + "}")
+        page.wait_for("document.querySelectorAll('#gallery li').length === 2")
+        page.run("{" + choose.format("verdict", "INVALID") + "}")
+        page.wait_for("document.querySelectorAll('#gallery li').length === 0")
+        assert page.errors == []
+
+
+def test_many_alarms_leave_the_cameras_their_place(page: Chromium, status: LineStatus) -> None:
+    with Monitor(status, port=0) as monitor:
+        for i in range(8):
+            status.raise_alarm(f"sink {i}", f"broker {i} takes no results", "")
+        page.open(monitor.url)
+        page.wait_for("document.querySelectorAll('#alarms li').length === 8")
+        assert page.run("document.querySelector('#alarms').getBoundingClientRect().height") < 120
+        assert page.text("#alarms button") == "and 6 more"
+        page.run("document.querySelector('#alarms button').click()")
+        assert page.run("document.querySelector('#alarms li:last-child').checkVisibility()")
+
+
+def test_on_a_phone_every_camera_s_verdict_is_above_the_fold(status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0) as monitor, Chromium(390, 700) as phone:
+        feed(monitor, status, make, ["OK"])
+        feed(monitor, status, make, ["NG"], ODD_NAME)
+        phone.open(monitor.url)
+        phone.wait_for(says(ODD, "NG"))
+        chips = "[...document.querySelectorAll('#overview button')]"
+        assert phone.run(f"{chips}.map((chip) => chip.dataset.verdict)") == ["OK", "NG"]
+        assert phone.run(f"Math.max(...{chips}.map((chip) => chip.getBoundingClientRect().bottom))") < 400
+        assert phone.run("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_token_is_asked_for(page: Chromium, status: LineStatus, make: Make) -> None:
+    with Monitor(status, port=0, token="sixteen letters!") as monitor:
+        feed(monitor, status, make, ["OK"])
+        page.open(monitor.url)
+        page.wait_for("document.querySelector('#token')")
+        page.run("document.querySelector('#token').value = 'sixteen letters!'")
+        page.run("document.querySelector('form').requestSubmit()")
+        page.wait_for(says(TOP, "OK"))
 
 
 def test_a_screenshot(status: LineStatus, make: Make, tmp_path: Path) -> None:

@@ -119,25 +119,30 @@ def test_the_view_is_cut_out(make: Make) -> None:
     assert decode(sink.picture("top", heat=False)).shape == (16, 20, 3)
 
 
-def test_the_gallery_keeps_the_newest_and_counts_the_others(make: Make) -> None:
+def test_the_gallery_keeps_the_newest_of_each_camera_and_verdict_and_counts_the_others(make: Make) -> None:
     gallery = Gallery(size=2)
-    results = [make("NG", frame_id=i) for i in range(50)]
-    for result in results:
-        gallery.add(result)
+    for i in range(50):
+        gallery.add(make("NG", frame_id=i))
+    gallery.add(make("NG", "right", frame_id=7))
+    gallery.add(make("OK", frame_id=51))
+    gallery.add(make("INVALID", frame_id=52))  # has no image
+    unsure = make("NG", frame_id=53)
+    gallery.add(dataclasses.replace(unsure, reason="the camera moved", cause="watch"))
     content = gallery.to_dict()
-    assert content["total"] == 50
-    assert len(content["items"]) == 2
-    assert content["not_kept"] >= 1
-    first, second = content["items"]
-    assert first["id"] > second["id"]
-    assert first["regions"] == 1
-    assert first["area_px"] == 16
-    assert decode(gallery.jpeg(first["id"])).shape == (32, 48, 3)
+    totals = {(of["camera"], of["verdict"]): of["total"] for of in content["totals"]}
+    assert totals == {("top", "NG"): 50, ("right", "NG"): 1, ("top", "INVALID"): 2}
+    kept = [(item["camera"], item["verdict"], item["frame_id"]) for item in content["items"]]
+    assert kept[:2] == [("top", "INVALID", 53), ("right", "NG", 7)]
+    assert len(kept) == 4
+    first = content["items"][0]
+    assert (first["regions"], first["area_px"], first["reason"]) == (1, 16, "the camera moved")
+    hot, plain = decode(gallery.jpeg(first["id"])), decode(gallery.jpeg(first["id"], heat=False))
+    assert hot.shape == plain.shape == (32, 48, 3)
+    assert np.abs(hot.astype(int) - plain).max() > 80
     assert gallery.jpeg(1) is None
-    until(lambda: _is_kept(gallery, results[0]))  # the allowance comes back
 
+    def is_kept_again() -> bool:
+        gallery.add(make("NG", frame_id=99))
+        return any(item["frame_id"] == 99 for item in gallery.to_dict()["items"])
 
-def _is_kept(gallery: Gallery, result: object) -> bool:
-    before = gallery.to_dict()["not_kept"]
-    gallery.add(result)  # type: ignore[arg-type]
-    return bool(gallery.to_dict()["not_kept"] == before)
+    until(is_kept_again)  # the allowance comes back

@@ -1,6 +1,7 @@
 // The card of one camera. What it can't vouch for it takes away: no verdict outlives its line or its connection.
 import { Chart } from "./chart.js";
-import { clock, clone, count, duration, field, milliseconds, number, setText } from "./dom.js";
+import { clock, clone, count, duration, field, milliseconds, number, percent, setText } from "./dom.js";
+import { rejectRate } from "./shift.js";
 
 const SHAPES = { OK: "ok", NG: "ng", INVALID: "invalid", NONE: "none" };
 const OLD_S = 10;
@@ -9,6 +10,9 @@ export class Camera {
   constructor(name) {
     this.name = name;
     this.root = clone("camera-template");
+    this.chip = document.createElement("button");
+    this.chip.type = "button";
+    this.chip.addEventListener("click", () => this.root.scrollIntoView({ behavior: "smooth", block: "start" }));
     this.image = this.root.querySelector("img");
     this.chart = new Chart(this.root.querySelector(".chart"));
     this.wanted = null;
@@ -48,6 +52,8 @@ export class Camera {
     this.root.dataset.length = text.length <= 2 ? "short" : text.length <= 8 ? "medium" : "long";
     this.root.querySelector("use").setAttribute("href", `#shape-${SHAPES[verdict] ?? SHAPES.NONE}`);
     setText(field(this.root, "verdict"), text);
+    this.chip.dataset.verdict = verdict;
+    setText(this.chip, `${this.name || "Camera"}: ${text}`);
     setText(field(this.root, "reason"), reason);
   }
 
@@ -57,7 +63,8 @@ export class Camera {
     setText(field(this.root, "fps"), status.fps === null ? "–" : status.fps.toFixed(1));
     setText(field(this.root, "p50"), milliseconds(status.latency_ms?.p50));
     setText(field(this.root, "p99"), milliseconds(status.latency_ms?.p99));
-    for (const name of ["ok", "ng", "invalid", "dropped", "reconnects"]) {
+    setText(field(this.root, "rejected"), percent(rejectRate(status.shift)));
+    for (const name of ["invalid", "dropped", "reconnects"]) {
       const node = field(this.root, name);
       setText(node, count(status[name]));
       node.parentElement.classList.toggle("some", status[name] > 0);

@@ -49,6 +49,11 @@ export function number(value) {
   return value.toFixed(size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3);
 }
 
+export function percent(share) {
+  if (share === null || share === undefined) return "–";
+  return `${(100 * share).toFixed(share > 0 && share < 0.1 ? 2 : 1)} %`;
+}
+
 export function milliseconds(value) {
   if (value === null || value === undefined) return "–";
   return value >= 1000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(value >= 100 ? 0 : 1)} ms`;

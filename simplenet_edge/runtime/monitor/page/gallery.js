@@ -1,62 +1,95 @@
-// The last NG parts, and one of them large.
+// The last bad parts, of one camera and verdict or of all, and one of them large.
 import { clock, clone, count, field, fillRows, number, setText } from "./dom.js";
 
-const list = document.getElementById("ng");
+const list = document.getElementById("gallery");
+const ofCamera = document.getElementById("gallery-camera");
+const ofVerdict = document.getElementById("gallery-verdict");
 const large = document.getElementById("large");
+const largeHeat = document.getElementById("large-heat");
 const shown = new Map();
+let last = { items: [], totals: [] };
+let enlarged = null;
 
-export function showGallery(ng) {
-  const ids = new Set(ng.items.map((item) => item.id));
+export function showGallery(gallery) {
+  last = gallery;
+  const isAsked = (of) =>
+    (!ofCamera.value || of.camera === ofCamera.value) && (!ofVerdict.value || of.verdict === ofVerdict.value);
+  const items = gallery.items.filter(isAsked);
+  const ids = new Set(items.map((item) => item.id));
   for (const [id, node] of shown) {
     if (!ids.has(id)) {
       node.remove();
       shown.delete(id);
     }
   }
-  for (const item of ng.items.slice().reverse()) {
-    if (!shown.has(item.id)) {
-      shown.set(item.id, entry(item));
-      list.prepend(shown.get(item.id));
-    }
+  items.forEach((item, place) => {
+    if (!shown.has(item.id)) shown.set(item.id, entry(item));
+    if (list.children[place] !== shown.get(item.id)) list.insertBefore(shown.get(item.id), list.children[place] ?? null);
+  });
+  document.getElementById("gallery-empty").hidden = items.length > 0;
+  list.hidden = items.length === 0;
+  const total = gallery.totals.filter(isAsked).reduce((sum, of) => sum + of.total, 0);
+  setText(field(document, "gallery-count"), total ? `the last ${count(items.length)} of ${count(total)}` : "");
+}
+
+/** Offer these cameras to choose from. */
+export function offerCameras(names) {
+  for (const name of names) {
+    if ([...ofCamera.options].some((option) => option.value === name)) continue;
+    ofCamera.add(new Option(name || "the camera", name));
   }
-  document.getElementById("ng-empty").hidden = ng.items.length > 0;
-  list.hidden = ng.items.length === 0;
-  const unkept = ng.not_kept ? `, ${count(ng.not_kept)} without a picture` : "";
-  setText(field(document, "ng-count"), ng.total ? `${count(ng.total)} in all${unkept}` : "");
+  ofCamera.closest("label").hidden = names.length < 2;
 }
 
 export function clearGallery() {
   list.replaceChildren();
   shown.clear();
+  ofCamera.length = 1;
+}
+
+export function toggleLargeHeat() {
+  largeHeat.setAttribute("aria-pressed", String(largeHeat.getAttribute("aria-pressed") !== "true"));
+  showLarge();
 }
 
 function entry(item) {
-  const node = clone("ng-template");
+  const node = clone("gallery-template");
   const image = node.querySelector("img");
   image.src = item.image;
   image.alt = describe(item);
-  setText(node.querySelector("b"), `NG ${number(item.score)}`);
+  node.dataset.verdict = item.verdict;
+  setText(node.querySelector("b"), item.score === null ? item.verdict : `${item.verdict} ${number(item.score)}`);
   setText(node.querySelector(".soft"), [clock(item.wall_time), item.camera].filter(Boolean).join(" · "));
   node.querySelector("button").addEventListener("click", () => enlarge(item));
   return node;
 }
 
 function describe(item) {
-  return `NG part ${item.name}${item.camera ? ` of camera ${item.camera}` : ""}, score ${number(item.score)}`;
+  const score = item.score === null ? "" : `, score ${number(item.score)}`;
+  return `${item.verdict} part ${item.name}${item.camera ? ` of camera ${item.camera}` : ""}${score}`;
 }
 
 function enlarge(item) {
-  setText(document.getElementById("large-title"), `NG ${item.name}`);
-  const image = large.querySelector("img");
-  image.src = item.image;
-  image.alt = describe(item);
+  enlarged = item;
+  setText(document.getElementById("large-title"), `${item.verdict} ${item.name}`);
   fillRows(large.querySelector("dl"), [
     ["Camera", item.camera],
     ["Frame", item.frame_id],
     ["Time", new Date(item.wall_time).toLocaleString("en-GB")],
-    ["Score", `${number(item.score)}, threshold ${number(item.threshold)}`],
+    ["Score", item.score === null ? null : `${number(item.score)}, threshold ${number(item.threshold)}`],
+    ["Reason", item.reason],
     ["Regions", item.area_px === null ? null : `${item.regions}, ${count(item.area_px)} pixels`],
     ["Bundle", item.bundle_id.slice(0, 12)],
   ]);
+  showLarge();
   large.showModal();
 }
+
+function showLarge() {
+  const image = large.querySelector("img");
+  image.src = `${enlarged.image}?heat=${largeHeat.getAttribute("aria-pressed") === "true" ? 1 : 0}`;
+  image.alt = describe(enlarged);
+}
+
+largeHeat.addEventListener("click", toggleLargeHeat);
+for (const choice of [ofCamera, ofVerdict]) choice.addEventListener("change", () => showGallery(last));

@@ -1,9 +1,10 @@
 // Asks the line twice a second and shows what it says; shows that it doesn't know as soon as the line doesn't answer.
 import { Camera } from "./camera.js";
 import { clock, setText } from "./dom.js";
-import { clearGallery, showGallery } from "./gallery.js";
+import { clearGallery, offerCameras, showGallery, toggleLargeHeat } from "./gallery.js";
 import { showLine, showState } from "./panels.js";
-import "./swap.js";
+import { confirmPost } from "./post.js";
+import { showShift } from "./shift.js";
 
 const PERIOD_MS = 500;
 const TIMEOUT_MS = 3000;
@@ -11,6 +12,7 @@ const TIMEOUT_MS = 3000;
 const cameras = new Map();
 const heat = document.getElementById("heat");
 const lost = document.getElementById("lost");
+const overview = document.getElementById("overview");
 let run = null; // which run of the server the sequence belongs to
 let sequence = 0;
 let answered = Date.now();
@@ -30,8 +32,8 @@ async function ask(path) {
 }
 
 async function look() {
-  const [status, history, ng] = await Promise.all([
-    ask("api/status"), ask(`api/history?since=${sequence}`), ask("api/ng"),
+  const [status, history, gallery] = await Promise.all([
+    ask("api/status"), ask(`api/history?since=${sequence}`), ask("api/gallery"),
   ]);
   if (run !== history.run) {
     const isPartial = sequence > 0;
@@ -41,7 +43,9 @@ async function look() {
   sequence = history.sequence;
   showLine(status, history.now);
   showCameras(status, history);
-  showGallery(ng);
+  showShift(status.cameras);
+  offerCameras(Object.keys(status.cameras));
+  showGallery(gallery);
   answered = Date.now();
   document.body.dataset.connection = "live";
   lost.hidden = true;
@@ -50,7 +54,10 @@ async function look() {
 function forget(newRun) {
   run = newRun;
   sequence = 0;
-  cameras.forEach((camera) => camera.root.remove());
+  cameras.forEach((camera) => {
+    camera.root.remove();
+    camera.chip.remove();
+  });
   cameras.clear();
   clearGallery();
 }
@@ -61,6 +68,8 @@ function showCameras(status, history) {
     if (!cameras.has(name)) {
       cameras.set(name, new Camera(name));
       grid.append(cameras.get(name).root);
+      overview.append(cameras.get(name).chip);
+      overview.hidden = cameras.size < 2;
       grid.dataset.count = String(cameras.size);
     }
     cameras.get(name).update(counts, history.cameras[name], status, history.now, isHeatOn());
@@ -104,9 +113,12 @@ function toggleHeat() {
 }
 
 heat.addEventListener("click", toggleHeat);
+confirmPost("swap", "confirm", "swap-now", "api/swap", "Loading…");
 document.addEventListener("keydown", (event) => {
-  const isTyping = event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]");
-  if (event.key.toLowerCase() === "h" && !isTyping) toggleHeat();
+  if (event.key.toLowerCase() !== "h" || event.ctrlKey || event.metaKey || event.altKey) return;
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog?.id === "large") toggleLargeHeat();
+  else if (!dialog) toggleHeat();
 });
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());

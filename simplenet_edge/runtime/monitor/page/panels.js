@@ -1,7 +1,14 @@
 // What is said of the whole line: state, alarms, model, shadow, outputs.
 import { clock, count, duration, field, fillRows, number, setText, showFault } from "./dom.js";
 
+const SHOWN_ALARMS = 2;
 const byId = (id) => document.getElementById(id);
+
+byId("alarms").querySelector("button").addEventListener("click", ({ target }) => {
+  const box = byId("alarms");
+  box.dataset.all = box.dataset.all === "yes" ? "no" : "yes";
+  setText(target, box.dataset.all === "yes" ? "Show fewer" : `and ${box.querySelectorAll("li").length - SHOWN_ALARMS} more`);
+});
 
 export function showState(text, state) {
   const node = field(document, "state");
@@ -23,10 +30,14 @@ export function showLine(status, now) {
 
 function showAlarms(status) {
   const known = status.alarms.map((alarm) => [alarm.camera, alarm.text, `since ${clock(alarm.since)}`]);
-  const texts = status.state === "running" ? [...status.monitor.problems.map((text) => ["", text, ""]), ...known] : known;
-  const box = byId("alarms");
+  const isKnown = (text) => status.alarms.some((alarm) => text === `camera ${alarm.camera} is away`);
+  const others = status.monitor.problems.filter((text) => !isKnown(text)).map((text) => ["", text, ""]);
+  const texts = status.state === "running" ? [...others, ...known] : known;
+  const box = byId("alarms"), more = box.querySelector("button");
   const key = JSON.stringify(texts.map(([camera, text]) => [camera, text.replace(/\d+ s$/, "")]));
   box.hidden = texts.length === 0;
+  more.hidden = texts.length <= SHOWN_ALARMS;
+  setText(more, box.dataset.all === "yes" ? "Show fewer" : `and ${texts.length - SHOWN_ALARMS} more`);
   if (box.dataset.key === key) return; // or a screen reader would read them out twice a second
   box.dataset.key = key;
   box.firstElementChild.replaceChildren(
