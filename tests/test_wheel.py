@@ -8,9 +8,11 @@ from tests.trees import ROOT, copy_tree, names_in_wheel
 
 
 def expected_names() -> set[str]:
-    """Every module, `py.typed` and the files of the monitor page."""
+    """Every module, `py.typed`, and the files of the monitor page and the report."""
     page = ROOT / "simplenet_edge" / "runtime" / "monitor" / "page"
-    expected = {"simplenet_edge/py.typed", *(path.relative_to(ROOT).as_posix() for path in page.iterdir())}
+    report = ROOT / "simplenet_edge" / "evaluation" / "report"
+    files = [*page.iterdir(), report / "report.css", report / "report.html"]
+    expected = {"simplenet_edge/py.typed", *(path.relative_to(ROOT).as_posix() for path in files)}
     folders = {"simplenet_edge": ROOT / "simplenet_edge"}
     for part in ("export", "engines"):
         folders[f"simplenet_edge/{part}"] = ROOT / part

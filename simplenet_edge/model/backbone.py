@@ -17,7 +17,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.model.geometry import receptive_fields
 
-__all__ = ["Backbone", "load_imagenet_weights", "load_weights_file"]
+__all__ = ["RANDOM_WEIGHTS", "Backbone", "load_imagenet_weights", "load_weights_file"]
+
+RANDOM_WEIGHTS = "random"
+"""The `weights_source` of a backbone that nothing was loaded into."""
 
 _PROBES_HW = ((64, 96), (128, 160))  # C must not change with the size, h and w must: tells (B, C, h, w) from others
 
@@ -26,7 +29,7 @@ class Backbone(nn.Module):
     """A torchvision model by name, as a function from images to feature maps. Weights are random, seeded by `seed`.
 
     `layers` are module paths such as `layer2` or `features.6`; what lies behind the last of them is not computed.
-    `fields` says by layer where the middles of the receptive fields lie.
+    `fields` says by layer where the middles of the receptive fields lie, `weights_source` where the weights are from.
     Raises ConfigError for an unknown name or layer, or a layer whose output is no feature map `(B, C, h, w)`.
     """
 
@@ -34,6 +37,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.layers = layers
+        self.weights_source = RANDOM_WEIGHTS
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = _torchvision_model(name)
@@ -114,7 +118,7 @@ def load_weights_file(backbone: Backbone, path: Path) -> None:
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
-    _load_state(backbone, state, str(path))
+    _load_state(backbone, state, path.name)
 
 
 def load_imagenet_weights(backbone: Backbone) -> None:
@@ -131,7 +135,7 @@ def load_imagenet_weights(backbone: Backbone) -> None:
             f"the ImageNet weights of {backbone.name} can't be downloaded ({error}). Two ways without a network: "
             f"--weights FILE with a torchvision state dict, or put {Path(weights.url).name} at {cache}"
         ) from error
-    _load_state(backbone, state, str(weights))
+    _load_state(backbone, state, f"torchvision {weights}")
 
 
 def _load_state(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
@@ -152,3 +156,4 @@ def _load_state(backbone: Backbone, state: dict[str, Tensor], source: str) -> No
                 f"expected {tuple(needed[key].shape)}"
             )
     body.load_state_dict({key: state.get(key, value) for key, value in needed.items()})
+    backbone.weights_source = source

@@ -183,7 +183,9 @@ class SimpleNet(nn.Module):
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError, SafetensorError) as error:
             raise WeightsError(f"{folder}: the trained model is damaged ({error}); train again") from error
-        model = cls(config, input_spec, Backbone(config.backbone, config.layers))
+        backbone = Backbone(config.backbone, config.layers)
+        backbone.weights_source = f"{WEIGHTS_NAME} of a run"
+        model = cls(config, input_spec, backbone)
         if model.memory is not None:
             model.memory.make_room(state)
         try:

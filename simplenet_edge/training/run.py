@@ -25,6 +25,7 @@ from simplenet_edge.threshold import check_threshold
 from simplenet_edge.training.step import StepResult
 
 __all__ = [
+    "BACKBONE_WEIGHTS",
     "EVALUATION_FOLDER",
     "CalibrationSources",
     "PatchCounts",
@@ -39,6 +40,8 @@ CALIBRATION_NAME = "calibration.json"
 GOLDEN_NAME = "golden.npy"
 EVALUATION_FOLDER = "evaluation"
 EVALUATION_NAME = "evaluation.json"
+BACKBONE_WEIGHTS = "backbone weights"
+"""The entry of `versions` that says where the backbone's weights are from, in runs and in bundles."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, extract_features
 from simplenet_edge.training.loop import CHECKPOINT_NAME, TENSORBOARD_NAME, AfterMetaEpoch, train_networks
 from simplenet_edge.training.run import (
+    BACKBONE_WEIGHTS,
     CALIBRATION_NAME,
     CalibrationSources,
     PatchCounts,
@@ -122,7 +123,7 @@ def _train(
         device=_device_name(model),
         threads=torch.get_num_threads(),
         seconds=StageSeconds(extracted - started, trained - extracted, time.perf_counter() - trained),
-        versions=_versions(),
+        versions={**_versions(), BACKBONE_WEIGHTS: model.backbone.weights_source},
     )
     run = TrainingRun(
         folder,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
 
+from simplenet_edge import __version__
 from simplenet_edge.bundle import MANIFEST_NAME, Bundle
 from simplenet_edge.data.layouts import Dataset
 from simplenet_edge.engines.selection import open_engine
@@ -13,13 +15,18 @@ from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.report.html import write_report
 from simplenet_edge.evaluation.results import Evaluation, write_evaluation
 from simplenet_edge.files import require_writable
+from simplenet_edge.model.backbone import RANDOM_WEIGHTS
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
-from simplenet_edge.training.run import EVALUATION_FOLDER, TrainingRun
+from simplenet_edge.training.run import BACKBONE_WEIGHTS, EVALUATION_FOLDER, TrainingRun
 
 __all__ = ["REPORT_NAME", "evaluate_artifact"]
 
 REPORT_NAME = "report.html"
+_RANDOM = (
+    "The backbone's weights are random: nothing was learned from other images. These figures say little of what the "
+    "method finds; train with pretrained weights."
+)
 
 
 def evaluate_artifact(
@@ -50,17 +57,32 @@ def evaluate_artifact(
                 )
             record, spec = bundle.record(precision), bundle.manifest.input
             point, statistics = record.operating_point, record.score_statistics
-            predictor = stack.enter_context(open_engine(bundle, engine, precision))
+            opened = stack.enter_context(open_engine(bundle, engine, precision))
+            predictor, versions, config = opened, bundle.manifest.versions, bundle.manifest.model
+            about = {"Bundle": bundle.id, "Exported": bundle.manifest.created}
+            about["Engine"] = f"{opened.name} ({opened.provider}), {precision.upper()}"
             folder = folder or model.resolve().with_name(f"{model.resolve().stem}-{EVALUATION_FOLDER}")
         else:
             if engine != "auto" or precision != "fp32":
                 raise ConfigError("--engine and --precision go with a bundle; a training run is measured in PyTorch")
             run = TrainingRun.load(model)
             point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
-            predictor = run.model
+            predictor, versions, config = run.model, run.record.versions, run.model.config
+            about = {"Engine": "PyTorch"}
             folder = folder or model / EVALUATION_FOLDER
         require_writable(folder)
         result = evaluate(predictor, dataset.test, spec, point, progress=progress)
         write_evaluation(folder, result)
-        write_report(folder / REPORT_NAME, result, predictor, statistics, f"{dataset.name}: {model.name}")
+        source = versions.get(BACKBONE_WEIGHTS, "not recorded")
+        about = {
+            "Evaluated": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "Backbone": f"{config.backbone}, {', '.join(config.layers)}",
+            "Backbone's weights": source,
+            **about,
+            "Trained with": f"simplenet-edge {versions.get('simplenet-edge', 'unknown')}",
+            "Evaluated with": f"simplenet-edge {__version__}",
+        }
+        warnings = [_RANDOM] if source == RANDOM_WEIGHTS else []
+        title = f"{dataset.name}: {model.name}"
+        write_report(folder / REPORT_NAME, result, predictor, statistics, title, about, warnings)
     return result, folder / REPORT_NAME

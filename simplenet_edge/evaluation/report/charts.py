@@ -1,6 +1,6 @@
 """The report's charts as inline SVG text, with no plotting library.
 
-Colours and fonts come from the page through CSS classes (`report_style`), so the charts follow its light or dark mode.
+Colours and fonts come from the page through CSS classes (`report.css`), so the charts follow its light or dark mode.
 """
 
 from __future__ import annotations

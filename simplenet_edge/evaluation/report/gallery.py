@@ -28,7 +28,7 @@ _JPEG_QUALITY = 88
 
 
 def galleries(evaluation: Evaluation, predictor: Predictor, normal: ScoreStatistics) -> str:
-    """The images that matter: good ones that score high, defective ones that score low, typical hits."""
+    """The images that matter: defective ones that score low, good ones that score high, typical hits."""
     good = [image for image in evaluation.images if image.sample.defect is None]
     defective = [image for image in evaluation.images if image.sample.defect is not None]
     highest_good = sorted(good, key=lambda image: -image.score)
@@ -36,14 +36,14 @@ def galleries(evaluation: Evaluation, predictor: Predictor, normal: ScoreStatist
     verdicts, shown = evaluation.verdicts, _SHOWN
     galleries = [
         (
-            "Good parts with the highest scores",
-            f"{counted(verdicts.good_rejected, 'false reject')} among {verdicts.n_good} good parts.",
-            highest_good[:shown],
-        ),
-        (
             "Defective parts with the lowest scores",
             f"{counted(verdicts.defective_accepted, 'missed part')} among {verdicts.n_defective} defective ones.",
             lowest_defective[:shown],
+        ),
+        (
+            "Good parts with the highest scores",
+            f"{counted(verdicts.good_rejected, 'false reject')} among {verdicts.n_good} good parts.",
+            highest_good[:shown],
         ),
         (
             "Typical hits",

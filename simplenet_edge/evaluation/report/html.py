@@ -6,7 +6,9 @@ Every figure comes from the `Evaluation`; the predictor is asked again only for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 
 import numpy as np
 from sklearn.metrics import roc_curve
@@ -14,7 +16,6 @@ from sklearn.metrics import roc_curve
 from simplenet_edge.evaluation.metrics import AUPRO_LIMIT
 from simplenet_edge.evaluation.report.charts import roc_svg, score_histogram_svg, trade_off_svg
 from simplenet_edge.evaluation.report.gallery import counted, galleries, html_text
-from simplenet_edge.evaluation.report.style import STYLE
 from simplenet_edge.evaluation.results import Evaluation
 from simplenet_edge.files import write_text
 from simplenet_edge.spec import Predictor, ScoreStatistics
@@ -22,39 +23,43 @@ from simplenet_edge.threshold import guarantee_text
 
 __all__ = ["write_report"]
 
-_FOOTER = (
-    '<footer class="soft"><h2>How to read this</h2><p>AUROC is the chance that a defective image (or pixel) outscores '
-    "a good one; 0.5 is a guess. AUPRO is how much of each defect is covered, every defect counting the same, averaged "
-    f"over false-positive rates up to {AUPRO_LIMIT:.0%} of the normal pixels (Bergmann et al. 2021). The threshold "
-    "comes from good calibration images; the test images shown here never move it. A dash is a figure that these "
-    "images don't define.</p></footer>"
-)
+_FILES = Path(__file__).parent
 
 
-def write_report(path: Path, evaluation: Evaluation, predictor: Predictor, normal: ScoreStatistics, title: str) -> None:
+def write_report(
+    path: Path,
+    evaluation: Evaluation,
+    predictor: Predictor,
+    normal: ScoreStatistics,
+    title: str,
+    about: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+) -> None:
     """Write the report of `evaluation` to `path`, one `.html` file; atomic.
 
     `predictor` is the one that was evaluated; it makes the maps of up to 24 images again. `normal` holds the scores of
-    the calibration images: heat starts at their median. Raises DataError where an image is gone or the disk refuses.
+    the calibration images: heat starts at their median. `about` is what is known of the model, by its name; `warnings`
+    come before all figures. Raises DataError where an image is gone or the disk refuses.
     """
     sections = [
         _header(evaluation, title),
+        *(f'<p class="warning">{html_text(warning)}</p>' for warning in warnings),
         _headline(evaluation),
         _operating_point(evaluation),
         _charts(evaluation),
         _class_table(evaluation),
         galleries(evaluation, predictor, normal),
         _corrupt_files(evaluation),
-        _FOOTER,
+        _about(about or {}),
     ]
-    write_text(
-        path,
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</main>\n</body>\n</html>\n",
+    page = Template((_FILES / "report.html").read_text(encoding="utf-8"))
+    text = page.substitute(
+        title=html_text(title),
+        style=(_FILES / "report.css").read_text(encoding="utf-8"),
+        sections="\n".join(section for section in sections if section),
+        aupro_limit=f"{AUPRO_LIMIT:.0%}",
     )
+    write_text(path, text)
 
 
 def _header(evaluation: Evaluation, title: str) -> str:
@@ -188,6 +193,15 @@ def _corrupt_files(evaluation: Evaluation) -> str:
         f"<section><h2>Files that can't be used</h2>\n<p>{counted(len(evaluation.corrupt), 'file')} left out.</p>\n"
         f'<div class="panel"><table>{rows}</table></div></section>'
     )
+
+
+def _about(about: Mapping[str, str]) -> str:
+    if not about:
+        return ""
+    rows = "\n".join(
+        f'<tr><td>{html_text(name)}</td><td class="path">{html_text(value)}</td></tr>' for name, value in about.items()
+    )
+    return f'<section><h2>What was evaluated</h2>\n<div class="panel"><table>{rows}</table></div></section>'
 
 
 def _percent(share: float | None) -> str:

@@ -236,3 +236,14 @@ def test_a_report_that_fails_leaves_the_old_one(samples: list[Sample], tmp_path:
 def test_a_report_that_cannot_be_written_is_an_error(samples: list[Sample], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be written"):
         write_report(samples[0].path / "report.html", evaluation_of(samples), Brightness(), NORMAL, "Tiles")
+
+
+def test_says_what_was_evaluated_and_warns_before_all_figures(samples: list[Sample], tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    about = {"Bundle": "0123456789ab", "Backbone": "resnet18 <b>"}
+    write_report(path, evaluation_of(samples), Brightness(), NORMAL, "Tiles", about, ["The weights are random & few."])
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert "0123456789ab" in text
+    assert "resnet18 <b>" in text
+    assert text.index("The weights are random & few.") < text.index("Image AUROC")
+    assert text.index("Defective parts with the lowest scores") < text.index("Good parts with the highest scores")
