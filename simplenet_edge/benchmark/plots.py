@@ -1,4 +1,4 @@
-"""A benchmark's calls as SVG pictures that stand alone: each call over the run, and all percentiles.
+"""A benchmark as SVG pictures that stand alone: the engines side by side, each call over the run, all percentiles.
 
 Works on the plain JSON values of `BenchmarkResult.to_dict`. Light or dark follows the reader's system.
 """
@@ -21,22 +21,40 @@ _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 36, 44  # margins around the plot, in units of the drawing
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#333}.grid{stroke:#ddd}.curve{fill:none;stroke:#0b62c4;stroke-width:1.5}"
-    ".call{fill:#0b62c4;fill-opacity:.5}.paper{fill:#fff}"
-    "@media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}.curve{stroke:#6fb1ff}.call{fill:#6fb1ff}"
+    ".bar{fill:#0b62c4;fill-opacity:.35}.call{fill:#0b62c4;fill-opacity:.5}.paper{fill:#fff}"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}.curve{stroke:#6fb1ff}.bar{fill:#6fb1ff}.call{fill:#6fb1ff}"
     ".paper{fill:#161616}}"
 )
 _PERCENTILES = (50, 90, 99, 99.9)
 
 
 def plots(result: dict[str, Any]) -> dict[str, str]:
-    """File names and SVG texts: two for each measurement."""
-    found = {}
+    """File names and SVG texts: `engines.svg` of single frames, and two for each measurement."""
+    single = [row for row in result["results"] if row["scenario"] == "single-stream"]
+    found = {"engines.svg": _engines(single)} if single else {}
     for row in result["results"]:
         name = re.sub(r"[^a-z0-9]+", "-", label(row).lower())
         calls_ms = np.array(row["samples_ms"], np.float64)
         found[f"{name}-calls.svg"] = _calls(label(row), calls_ms)
         found[f"{name}-percentiles.svg"] = _percentiles(label(row), calls_ms)
     return found
+
+
+def _engines(rows: list[dict[str, Any]]) -> str:
+    """The median of each engine and precision as a bar, with a line up to its 99th percentile."""
+    figures = [np.percentile(row["samples_ms"], (50, 99)).tolist() for row in rows]
+    top = max(p99 for _, p99 in figures) * 1.05
+    bars, ticks = [], []
+    for i, (row, (p50, p99)) in enumerate(zip(rows, figures, strict=True)):
+        left, middle, right = (_x((i + share) / len(rows)) for share in (0.25, 0.5, 0.75))
+        bars.append(
+            f'<rect class="bar" x="{left:.1f}" y="{_y(p50, top):.1f}" width="{right - left:.1f}" '
+            f'height="{_y(0, top) - _y(p50, top):.1f}"/>'
+            f'<line class="curve" x1="{middle:.1f}" x2="{middle:.1f}" y1="{_y(p50, top):.1f}" y2="{_y(p99, top):.1f}"/>'
+            f'<text x="{middle:.1f}" y="{_y(p99, top) - 4:.1f}" text-anchor="middle">{p50:.3g}, {p99:.3g}</text>'
+        )
+        ticks.append(((i + 0.5) / len(rows), f"{row['engine']} {row['precision']}"))
+    return _svg("One frame at a time: median and 99th percentile", top, ticks, bars)
 
 
 def _calls(title: str, calls_ms: npt.NDArray[np.float64]) -> str:

@@ -154,7 +154,9 @@ def test_files_that_are_no_result_are_refused(tmp_path: Path, text: str | None, 
 
 def test_plots_are_well_formed_and_hold_every_call(measured: Values) -> None:
     found = plots(measured)
-    assert len(found) == 2 * len(measured["results"])
+    assert len(found) == 1 + 2 * len(measured["results"])
+    assert "onnxruntime fp32" in found["engines.svg"]
+    assert found["engines.svg"].count('<rect class="bar"') == 1
     assert "onnxruntime-fp32-single-stream-calls.svg" in found
     for name, text in found.items():
         root = ElementTree.fromstring(text)
