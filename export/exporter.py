@@ -18,6 +18,7 @@ from simplenet_edge.data.layouts import Dataset
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
+from simplenet_edge.export.evidence import FoldEvidence
 from simplenet_edge.export.frame_resize import with_frame_resize
 from simplenet_edge.export.parity import prove_parity, random_frames, run_graph
 from simplenet_edge.export.precision.calibration import calibration_images
@@ -76,11 +77,12 @@ def export_bundle(
         score_statistics=run.score_statistics,
         tolerance=FP32_TOLERANCE,
         metrics=run.evaluation["metrics"] if run.evaluation else {},
-        parity={
-            "head_forms": dict(zip(model.config.layers, forms, strict=True)),
-            "opset": OPSET,
-            **{key: dataclasses.asdict(comparison) for key, comparison in proof.items()},
-        },
+        parity=FoldEvidence(
+            head_forms=dict(zip(model.config.layers, forms, strict=True)),
+            opset=OPSET,
+            folded=proof["folded"],
+            onnx=proof["onnx"],
+        ).to_dict(),
     )
     golden = frames[:kept], Prediction(found.score[:kept], found.map[:kept])
     records, files = {"fp32": record}, {_GRAPH_NAME: graph.SerializeToString(), **golden_files(*golden)}

@@ -6,12 +6,12 @@ Differences are shares of the range of the reference maps (`simplenet_edge.compa
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 import torch
 
 from simplenet_edge.comparison import FP32_TOLERANCE, Comparison, compare
 from simplenet_edge.errors import ParityError
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
+from simplenet_edge.export.graph_editing import cpu_session
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, Prediction
 
@@ -25,8 +25,7 @@ def random_frames(count: int, size_hw: tuple[int, int], seed: int = 0) -> Frames
 
 def run_graph(graph: bytes, frames: Frames) -> Prediction:
     """What ONNX Runtime computes on the CPU from a graph and its frames uint8 `(B, H, W, 3)`."""
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    return Prediction(*session.run(["score", "map"], {"frames": frames}))
+    return Prediction(*cpu_session(graph).run(["score", "map"], {"frames": frames}))
 
 
 def prove_parity(

@@ -6,8 +6,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
-import onnxruntime
-
+from simplenet_edge.export.graph_editing import cpu_session
 from simplenet_edge.export.parity import random_frames
 from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.simplenet import SimpleNet
@@ -32,10 +31,7 @@ def measure_speedup(model: SimpleNet, folded: bytes, rounds: int = 15) -> SpeedU
     Both in ONNX Runtime on the CPU with the same threads. One run on a busy machine says little; `benchmarks/fusion.py`
     is the careful one.
     """
-    sessions = [
-        onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        for graph in (to_onnx(model.eval(), model.input_spec).SerializeToString(), folded)
-    ]
+    sessions = [cpu_session(graph) for graph in (to_onnx(model.eval(), model.input_spec).SerializeToString(), folded)]
     feed = {"frames": random_frames(1, model.input_spec.size_hw)}
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(_WARMUP + rounds):

@@ -17,18 +17,19 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from simplenet_edge.export.graph_editing import copy_of, drop_unused
+
 __all__ = ["shift_activations"]
 
 
 def shift_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the graph, equal but for rounding, with each Clip centred that stands between such convolutions."""
-    centred = onnx.ModelProto()
-    centred.CopyFrom(model)
+    centred = copy_of(model)
     graph = _Graph(centred.graph)
     for node in centred.graph.node:
         if node.op_type == "Clip" and graph.can_centre(node):
             graph.centre(node)
-    graph.drop_unused()
+    drop_unused(centred.graph)
     onnx.checker.check_model(centred)
     return centred
 
@@ -73,14 +74,6 @@ class _Graph:
         for behind in self._readers[clip.output[0]]:
             weight = self._constants[behind.input[1]].astype(np.float64)
             self._shift_bias(behind, middle * weight.sum(axis=(1, 2, 3)))
-
-    def drop_unused(self) -> None:
-        """Forget constants that nothing reads any more, and what was known of their shapes."""
-        used = {name for node in self._graph.node for name in node.input}
-        for field in (self._graph.initializer, self._graph.value_info):
-            kept = [entry for entry in field if entry.name in used or entry.name in self._makers]
-            del field[:]
-            field.extend(kept)
 
     def _bounds(self, clip: onnx.NodeProto) -> tuple[float, float]:
         return float(self._constants[clip.input[1]]), float(self._constants[clip.input[2]])

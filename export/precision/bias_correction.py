@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from simplenet_edge.export.graph_editing import drop_unused, measure
 from simplenet_edge.spec import Frames
 
 __all__ = ["BiasCorrection"]
@@ -63,10 +63,7 @@ class BiasCorrection:
             own = f"{node.name}/bias"  # convolutions with equal biases share one; their shifts differ
             rounded.graph.initializer.append(numpy_helper.from_array((value - shift).astype(value.dtype), own))
             node.input[2] = own
-        used = {name for node in rounded.graph.node for name in node.input}
-        kept = [tensor for tensor in rounded.graph.initializer if tensor.name in used]
-        del rounded.graph.initializer[:]
-        rounded.graph.initializer.extend(kept)
+        drop_unused(rounded.graph)
         return rounded
 
 
@@ -74,16 +71,15 @@ def _input_means(
     model: onnx.ModelProto, names: Iterable[str], scales: Mapping[str, npt.NDArray[Any]], frames: Iterable[Frames]
 ) -> tuple[_Means, _Means]:
     """Channel means of tensors, averaged inside the graph: as they are, and after the quantisation by `scales`."""
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
+    nodes: list[onnx.NodeProto] = []
+    constants: list[TensorProto] = []
 
     def constant(name: str, value: npt.NDArray[Any]) -> str:
-        probe.graph.initializer.append(numpy_helper.from_array(value, name))
+        constants.append(numpy_helper.from_array(value, name))
         return name
 
     def add(operator: str, inputs: list[str], output: str, **attributes: int) -> str:
-        probe.graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
+        nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
     axes = constant("probe/axes", np.array([0, 2, 3], np.int64))
@@ -100,11 +96,7 @@ def _input_means(
             add("ReduceMean", [quantized, axes], f"{name}/probe_rounded_mean", keepdims=0),
         )
     found = sorted({output for pair in outputs.values() for output in pair})
-    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in found)
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    rows = [session.run(found, {"frames": frame[np.newaxis]}) for frame in frames]
+    rows = list(measure(model, nodes, constants, found, frames))
     means = {name: np.stack([row[i] for row in rows]).mean(axis=0, dtype=np.float64) for i, name in enumerate(found)}
     return (
         {name: means[exact] for name, (exact, _) in outputs.items()},

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from simplenet_edge.export.graph_editing import copy_of, measure
 from simplenet_edge.spec import Frames
 
 __all__ = ["FP16_OPERATORS", "Fp16Graph", "activation_ranges", "fp16_layers", "rounded_twin", "to_fp16"]
@@ -44,20 +44,14 @@ def activation_ranges(model: onnx.ModelProto, frames: Iterable[Frames]) -> dict[
 
     The maxima are taken inside the graph, so memory does not grow with the number of frames.
     """
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
     names = sorted(_activations(model, TensorProto.FLOAT))
-    outputs = []
+    nodes = []
     for i, name in enumerate(names):
-        probe.graph.node.append(helper.make_node("Abs", [name], [f"probe_abs_{i}"]))
-        probe.graph.node.append(helper.make_node("ReduceMax", [f"probe_abs_{i}"], [f"probe_{i}"], keepdims=0))
-        outputs.append(helper.make_tensor_value_info(f"probe_{i}", TensorProto.FLOAT, []))
-    del probe.graph.output[:]
-    probe.graph.output.extend(outputs)
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+        nodes.append(helper.make_node("Abs", [name], [f"probe_abs_{i}"]))
+        nodes.append(helper.make_node("ReduceMax", [f"probe_abs_{i}"], [f"probe_{i}"], keepdims=0))
     largest = np.zeros(len(names))
-    for frame in frames:
-        largest = np.maximum(largest, session.run(None, {"frames": frame[np.newaxis]}))
+    for found in measure(model, nodes, [], [f"probe_{i}" for i in range(len(names))], frames):
+        largest = np.maximum(largest, found)
     return dict(zip(names, largest.tolist(), strict=True))
 
 
@@ -106,8 +100,7 @@ def rounded_twin(model: onnx.ModelProto) -> onnx.ModelProto:
     float32 activations there and looks better than it is. This graph shows what float16 storage costs.
     """
     halves = _activations(model, TensorProto.FLOAT16)
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
+    twin = copy_of(model)
     del twin.graph.node[:], twin.graph.initializer[:], twin.graph.value_info[:]
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT16:
@@ -166,8 +159,7 @@ def _retype(
     model: onnx.ModelProto, halves: set[str], floats: set[str], weights: Mapping[str, TensorProto]
 ) -> onnx.ModelProto:
     """The graph with the named nodes in float16 and a Cast wherever a tensor is wanted in its other type."""
-    typed = onnx.ModelProto()
-    typed.CopyFrom(model)
+    typed = copy_of(model)
     del typed.graph.node[:], typed.graph.initializer[:], typed.graph.value_info[:]
     half_tensors = {name for node in model.graph.node if node.name in halves for name in node.output}
     stored: dict[str, TensorProto] = {}

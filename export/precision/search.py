@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import onnx
 
@@ -15,6 +14,7 @@ from simplenet_edge.comparison import FP32_TOLERANCE, compare
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.errors import ParityError
 from simplenet_edge.evaluation.results import Evaluation
+from simplenet_edge.export.evidence import CalibrationEvidence, PrecisionEvidence
 from simplenet_edge.export.precision.acceptance import BOUNDS, AcceptanceResult, AcceptanceTest, require_passed
 from simplenet_edge.export.precision.activation_shift import shift_activations
 from simplenet_edge.export.precision.agreement import Agreement
@@ -51,6 +51,8 @@ class _Form:
 
     layers: dict[str, str]
     build: Callable[[Collection[str]], Fp16Graph]
+    calibrator: str | None = None  # of INT8, and how far the maps were off with each
+    difference_by_calibrator: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class PrecisionExport:
         for a graph that TensorRT would not parse, ConfigError for a backbone with nothing to quantise.
         """
         calibration_gate = self._calibration_gate
-        form, proof = self._half_form() if precision == "fp16" else self._int8_form()
+        form = self._half_form() if precision == "fp16" else self._int8_form()
         bound = BOUNDS[precision].map_mean
         order: list[str] = []
         judged: AcceptanceResult | None = None
@@ -116,15 +118,21 @@ class PrecisionExport:
             self.on_message(f"{precision}: judging it on {len(self.labelled)} labelled images")
             judged, figures = self._judge(precision, candidate, self._labelled_gate)
             require_passed(judged)
-        proof |= {
-            "layers": len(form.layers),
-            "layers_in_float": [form.layers[name] for name in order[:count]],
-            "kept_float": half.kept_float,
-            "map_difference": difference,
-        }
-        return half.graph.SerializeToString(), self._record(precision, candidate, judged, figures, proof)
+        evidence = PrecisionEvidence(
+            layers=len(form.layers),
+            layers_in_float=[form.layers[name] for name in order[:count]],
+            kept_float=half.kept_float,
+            map_difference=difference,
+            calibration=CalibrationEvidence(len(candidate.scores.scores), self.images.source),
+            gate=judged,
+            bounds=BOUNDS[precision],
+            warnings=[warning for warning in (too_few_warning(self.images),) if warning],
+            calibrator=form.calibrator,
+            map_difference_by_calibrator=form.difference_by_calibrator,
+        )
+        return half.graph.SerializeToString(), self._record(precision, candidate, figures, evidence)
 
-    def _half_form(self) -> tuple[_Form, dict[str, Any]]:
+    def _half_form(self) -> _Form:
         correction = BiasCorrection(self.model, self.images.frames(self.images.range_samples), None)
 
         def build(keep: Collection[str]) -> Fp16Graph:
@@ -132,9 +140,9 @@ class PrecisionExport:
             correction.apply(half.graph)
             return half
 
-        return _Form(fp16_layers(self.model), build), {}
+        return _Form(fp16_layers(self.model), build)
 
-    def _int8_form(self) -> tuple[_Form, dict[str, Any]]:
+    def _int8_form(self) -> _Form:
         """INT8 in the backbone and float16 in the head; layers that go back do so to float32, the backbone's type.
 
         The calibrator is the one that agrees best with FP32 on frames held apart.
@@ -147,7 +155,7 @@ class PrecisionExport:
             forms[name] = self._calibrated(model, name, layers, backbone)
             differences[name] = self._agreement.difference(forms[name].build(()).graph)
         best = min(differences, key=lambda name: differences[name])
-        return forms[best], {"calibrator": best, "map_difference_by_calibrator": differences}
+        return dataclasses.replace(forms[best], calibrator=best, difference_by_calibrator=differences)
 
     def _calibrated(self, model: onnx.ModelProto, calibrator: str, layers: dict[str, str], backbone: set[str]) -> _Form:
         scales = activation_scales(model, calibrator, self.images.frames(self.images.range_samples))
@@ -182,9 +190,8 @@ class PrecisionExport:
         self,
         precision: str,
         candidate: _Candidate,
-        result: AcceptanceResult,
         figures: Evaluation,
-        proof: dict[str, Any],
+        evidence: PrecisionEvidence,
     ) -> PrecisionRecord:
         require_parsable(candidate.graph, precision)
         return PrecisionRecord(
@@ -193,13 +200,7 @@ class PrecisionExport:
             score_statistics=candidate.scores.statistics(),
             tolerance=max(_GOLDEN_HEADROOM * self._golden_difference(candidate.predictor), FP32_TOLERANCE),
             metrics=figures.to_dict()["metrics"] if self.labelled else {},
-            parity={
-                **proof,
-                "calibration": {"images": len(candidate.scores.scores), "source": self.images.source},
-                "gate": dataclasses.asdict(result),
-                "bounds": dataclasses.asdict(BOUNDS[precision]),
-                "warnings": [warning for warning in (too_few_warning(self.images),) if warning],
-            },
+            parity=evidence.to_dict(),
         )
 
     def _golden_difference(self, candidate: GraphPredictor) -> float:
