@@ -69,22 +69,17 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a camera frame becomes a model frame.
-
-    `stretch` resizes to `(height, width)` whatever the aspect; `letterbox` scales by one factor until the image just
-    fits and repeats its edge pixels into the rest; `center-crop` scales the shorter side to `resize_to` pixels and
-    cuts `(height, width)` from the middle (what the paper does: 329, then 288x288).
-    `mean` and `std` are of RGB in [0, 1] and are applied inside the graph. Of 16-bit images `bit_depth` bits are used:
-    12 for a 12-bit camera whose values end at 4095; the upper 8 of them are kept.
-    """
+    """How a camera frame becomes a model frame."""
 
     height: int
     width: int
+    # stretch: to (height, width) whatever the aspect. letterbox: by one factor until it just fits, the edge pixels
+    # repeated into the rest. center-crop: the shorter side to resize_to, then cut from the middle, as the paper does.
     resize: ResizeRule = "stretch"
-    resize_to: int | None = None
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    bit_depth: int = FULL_BIT_DEPTH
+    resize_to: int | None = None  # pixels; with center-crop only
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of RGB in [0, 1]; applied inside the graph
+    std: tuple[float, float, float] = IMAGENET_STD  # the same
+    bit_depth: int = FULL_BIT_DEPTH  # bits used of 16-bit images: 12 where values end at 4095; their upper 8 are kept
 
     def __post_init__(self) -> None:
         if self.bit_depth not in range(8, FULL_BIT_DEPTH + 1):
@@ -114,38 +109,29 @@ class InputSpec:
 class SimpleNetConfig:
     """The architecture of a SimpleNet; with the weights it is the whole model.
 
-    Names follow the official code (DonaldRR/SimpleNet). `projection_layers = 0` leaves the projection out.
-    `projection_type`: 0 linear, 1 with batch norm, 2 with batch norm and LeakyReLU between the layers.
-    `projection_batch_norm = False` is what the official code does for types 1 and 2.
-    `discriminator_bias = True` gives its output layer a bias, which the official code leaves out.
-    `discriminator_hidden = None` shrinks each hidden layer by 1.5. `smoothing_sigma` is in pixels of the input.
-    An image's score is the mean of its `score_top_k` largest patch scores; 1, their maximum, is the official one.
-    `alignment` says where a feature map's cells lie in the image, for joining layers and for the map: `half-pixel`
-    spreads them evenly, as the official code does; `receptive-field` puts them where the backbone looks.
-    With `memory_size` above 0, which is not in the paper, the distance to the nearest of at most so many remembered
-    patches adds to the score, measured on `memory_dim` principal components and every `memory_stride`-th patch of each
-    axis.
+    Names follow the official code (DonaldRR/SimpleNet). The memory, the score's mean and the alignment by receptive
+    fields are not in the paper.
     """
 
-    backbone: str
-    layers: tuple[str, ...]
-    pretrain_embed_dim: int = 1536
-    target_embed_dim: int = 1536
-    patch_size: int = 3
+    backbone: str  # a torchvision model
+    layers: tuple[str, ...]  # module paths whose feature maps are used, e.g. layer2
+    pretrain_embed_dim: int = 1536  # channels of each layer after pooling
+    target_embed_dim: int = 1536  # channels after the layers are joined
+    patch_size: int = 3  # cells of a patch's side
     patch_stride: int = 1
-    standardize: bool = True
-    projection_layers: int = 1
-    projection_type: int = 0
-    projection_batch_norm: bool = True
+    standardize: bool = True  # features by their mean and standard deviation over good patches
+    projection_layers: int = 1  # 0 leaves the projection out
+    projection_type: int = 0  # 0 linear, 1 with batch norm, 2 with batch norm and LeakyReLU between the layers
+    projection_batch_norm: bool = True  # False is what the official code does for types 1 and 2
     discriminator_layers: int = 2
-    discriminator_hidden: int | None = 1024
-    discriminator_bias: bool = False
-    smoothing_sigma: float = 4.0
-    score_top_k: int = 1
-    alignment: Alignment = "half-pixel"
-    memory_size: int = 0
-    memory_dim: int = 64
-    memory_stride: int = 2
+    discriminator_hidden: int | None = 1024  # None shrinks each hidden layer by 1.5
+    discriminator_bias: bool = False  # of the output layer; the official code leaves it out
+    smoothing_sigma: float = 4.0  # of the anomaly map, in pixels of the input
+    score_top_k: int = 1  # the image score is the mean of so many largest patch scores; 1, the maximum, is official
+    alignment: Alignment = "half-pixel"  # cells spread evenly, as officially; or receptive-field: where they look
+    memory_size: int = 0  # remembered patches, to the nearest of which the distance adds to the score; 0 for none
+    memory_dim: int = 64  # principal components that the distance is measured on
+    memory_stride: int = 2  # of the patches that it is measured for, on each axis
 
     def __post_init__(self) -> None:
         if not self.layers:

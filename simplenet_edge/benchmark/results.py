@@ -28,17 +28,13 @@ SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What is measured, `duration_s` for each engine, scenario and batch size; single-stream has batch 1 only.
-
-    `max_warmup` calls at most go before, fewer when the time is steady earlier. `camera_hw` is the size in pixels of
-    the images that `stream` starts from when none are given; None for what the bundle takes, or 1080x1920.
-    """
+    """What is measured, for each engine."""
 
     scenarios: tuple[Scenario, ...] = SCENARIOS
-    batch_sizes: tuple[int, ...] = (1,)
-    duration_s: float = 10.0
-    max_warmup: int = 50
-    camera_hw: tuple[int, int] | None = None
+    batch_sizes: tuple[int, ...] = (1,)  # single-stream has batch 1 only
+    duration_s: float = 10.0  # of each scenario and batch size
+    max_warmup: int = 50  # calls before; fewer where the time is steady earlier
+    camera_hw: tuple[int, int] | None = None  # of stream's images; None: what the bundle takes, or 1080x1920
 
     def __post_init__(self) -> None:
         if not self.scenarios or not set(self.scenarios) <= set(SCENARIOS):

@@ -20,17 +20,12 @@ __all__ = ["AugmentConfig", "augment", "augmented_frames"]
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How far the extra frames of an image go: each draws evenly from these ranges.
+    """How far the extra frames of an image go: each draws evenly from these ranges, to either side."""
 
-    `copies` frames an image, beside the image itself. `shift` is a share of the frame's height and width, either way;
-    `brightness` a share of every pixel's value, either way; `rotate_degrees` either way, 180 for a part that may lie
-    in any direction.
-    """
-
-    copies: int = 1
-    shift: float = 0.02
-    brightness: float = 0.1
-    rotate_degrees: float = 0.0
+    copies: int = 1  # frames per image, beside the image itself
+    shift: float = 0.02  # share of the frame's height and width
+    brightness: float = 0.1  # share of every pixel's value
+    rotate_degrees: float = 0.0  # 180 for a part that may lie in any direction
 
     def __post_init__(self) -> None:
         if self.copies < 1:

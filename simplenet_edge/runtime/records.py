@@ -58,7 +58,7 @@ class FrameRecord:
 class FrameResult:
     """What became of one frame. `reason` and `cause` say why it is INVALID; None where OK or NG stands.
 
-    `detection` is None where the frame was never scored; a frame that is INVALID for its deadline or for the watch
+    `detection` is None where the frame was never scored; a frame that is INVALID for its deadline or its drift
     keeps its score as evidence. `regions` are in pixels of the camera image; None where the bundle has no pixel
     threshold. `latency_ms` is from the frame's arrival to its verdict.
     """

@@ -15,44 +15,32 @@ __all__ = ["TrainConfig"]
 class TrainConfig:
     """How to train. The defaults are this project's recipe, made for standardised features of any backbone.
 
-    `meta_epochs` x `gan_epochs` epochs, each a pass over all cached patches in shuffled batches of `batch_patches`, or
-    `steps_per_epoch` of them where that is less. `noise_std` is in units of the projected features; `mix_noise` draws
-    each row's scale from `noise_std * 1.1**k`, k below `mix_noise`. `alpha` is the false-reject rate that the threshold
-    guarantees. `cache_bytes` limits the feature cache on disk. `augment` adds frames made of the training images; the
-    calibration images stay as they are.
-
-    `whitening` starts the first layer of the projection at the matrix that makes the standardised features uncorrelated
-    with this shrinkage, so that the noise means the same in every direction; None starts it at random, as the paper
-    does. `memory_weight` is how often the distance to the remembered patches counts beside the discriminator's score,
-    both in units of their spread over good patches. `final_lr_share` is what is left of both learning rates at the last
-    step, on a half cosine; 1 keeps them.
-    Training ends early where `patience` meta-epochs brought no loss 1 % below the lowest before, and where `budget_s`
-    seconds are over: features take at most 60 % of them, of fewer images where all need longer; choosing what to
-    remember a third of the rest, of fewer patches where all need longer; the learning rates fall with the time where
-    that goes faster than the steps; and no meta-epoch but the first starts that would end too late. A run with a budget
-    depends on the clock: it does not repeat to the bit.
+    With `budget_s`, extraction takes at most 60 % of it, of fewer images where all need longer, and choosing the memory
+    a third of the rest, of fewer patches; the learning rates fall with the time where that goes faster than the steps;
+    no meta-epoch but the first starts that would end too late. Such a run depends on the clock and does not repeat to
+    the bit.
     """
 
-    meta_epochs: int = 10
-    gan_epochs: int = 4
+    meta_epochs: int = 10  # each of gan_epochs
+    gan_epochs: int = 4  # passes over the cached patches
     batch_patches: int = 2048
-    steps_per_epoch: int | None = 20
-    noise_std: float = 1.0
-    mix_noise: int = 1
-    whitening: float | None = 0.01
-    margin: float = 0.5
+    steps_per_epoch: int | None = 20  # at most; None for a whole pass
+    noise_std: float = 1.0  # in units of the projected features
+    mix_noise: int = 1  # each row's scale is noise_std * 1.1**k, with k drawn below this
+    whitening: float | None = 0.01  # shrinkage of the whitening that the projection starts at; None: random
+    margin: float = 0.5  # of the truncated L1 loss
     discriminator_lr: float = 3e-3
     projection_lr: float = 1e-4
-    final_lr_share: float = 0.0
+    final_lr_share: float = 0.0  # of both learning rates at the last step, on a half cosine; 1 keeps them
     weight_decay: float = 1e-5
-    memory_weight: float = 4.0
-    alpha: float = 0.01
-    calibration_share: float = 0.2
-    max_corrupt_share: float = 0.05
-    cache_bytes: int = 8 * 2**30
-    augment: AugmentConfig | None = None
-    patience: int | None = None
-    budget_s: float | None = None
+    memory_weight: float = 4.0  # of the memory's distance beside the discriminator's score, in units of their spread
+    alpha: float = 0.01  # the false-reject rate that the threshold guarantees
+    calibration_share: float = 0.2  # of the good images, kept out of training
+    max_corrupt_share: float = 0.05  # more unreadable images end the training
+    cache_bytes: int = 8 * 2**30  # of disk for the features
+    augment: AugmentConfig | None = None  # more frames from the training images; calibration images stay as they are
+    patience: int | None = None  # end after so many meta-epochs without a loss 1 % below the lowest; None: never
+    budget_s: float | None = None  # seconds for all of it; None: no limit
     seed: int = 0
 
     def __post_init__(self) -> None:

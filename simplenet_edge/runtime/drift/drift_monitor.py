@@ -1,4 +1,4 @@
-"""Is it the camera or the parts? The watch of one camera: its view, its frame rate and the scores.
+"""Is it the camera or the parts? What is watched of one camera: its view, its frame rate and the scores.
 
 In: model frames uint8 `(H, W, 3)` BGR with their raw scores and times. Out: the alarms that stand, of three kinds:
 
@@ -40,20 +40,14 @@ _MEMORY = 4  # frames over which the values in an alarm's text are averaged
 
 @dataclass(frozen=True)
 class DriftConfig:
-    """What a watch minds.
+    """What a drift monitor looks at, and how seldom it may be wrong."""
 
-    It learns from the first `learn_frames` looks, and looks at one frame of `every`. On average at least
-    `frames_per_false_alarm` looks lie between false alarms. Brightness within `brightness_change` of the learned one
-    (a share) is never an alarm, nor are scores above all good calibration scores in at most `bad_share` of the parts.
-    `invalidate` makes frames under a `view` alarm INVALID; the stream does that.
-    """
-
-    learn_frames: int = 200
-    every: int = 1
-    frames_per_false_alarm: int = 1_000_000
-    brightness_change: float = 0.05
-    bad_share: float = 0.1
-    invalidate: bool = False
+    learn_frames: int = 200  # looks that it learns from
+    every: int = 1  # it looks at one frame of so many
+    frames_per_false_alarm: int = 1_000_000  # looks between false alarms on average, at least
+    brightness_change: float = 0.05  # share of the learned brightness that is never an alarm
+    bad_share: float = 0.1  # of parts above all good calibration scores that is never an alarm
+    invalidate: bool = False  # the line makes frames under a view alarm INVALID
 
     def __post_init__(self) -> None:
         if self.learn_frames < 50:
@@ -76,7 +70,7 @@ class DriftAlarm:
 
 
 class DriftMonitor:
-    """The watch of one camera, for one thread at a time. `live` where the frame rate is the camera's own."""
+    """Watches one camera, for one thread at a time. `live` where the frame rate is the camera's own."""
 
     def __init__(self, statistics: ScoreStatistics, config: DriftConfig | None = None, live: bool = False) -> None:
         self.config = config or DriftConfig()

@@ -48,19 +48,13 @@ _STATUS_S = 0.5
 
 @dataclass(frozen=True)
 class LineConfig:
-    """How a line runs.
+    """How a line runs."""
 
-    A verdict later than `deadline_ms` after its frame's arrival is INVALID. After `max_failures` engine errors in a
-    row the run ends with EngineError, for a service manager to start it afresh. `max_batch` limits the frames a call
-    of the engine. `drift` None looks neither at the images nor at the scores. A camera, a folder, a broker or a
-    controller that is away at the start is waited for as it would be later; with `strict` the run doesn't start.
-    """
-
-    deadline_ms: float | None = None
-    max_failures: int = 10
-    max_batch: int = 4
-    drift: DriftConfig | None = None
-    strict: bool = False
+    deadline_ms: float | None = None  # a verdict later than this after its frame's arrival is INVALID
+    max_failures: int = 10  # engine errors in a row that end the run, for a service manager to start it afresh
+    max_batch: int = 4  # frames per call of the engine
+    drift: DriftConfig | None = None  # None looks neither at the images nor at the scores
+    strict: bool = False  # don't start while a camera, a folder, a broker or a controller is away
 
     def __post_init__(self) -> None:
         if self.max_failures < 1:

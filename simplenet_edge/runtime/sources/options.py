@@ -40,20 +40,14 @@ class Options:
     name: str | None = None
     xywh: tuple[int, int, int, int] | None = None
     every: int = 1
-    size: tuple[int, int] | None = None
-    """Width and height in pixels."""
+    size: tuple[int, int] | None = None  # width and height in pixels
     fps: float | None = None
-    fourcc: str | None = None
-    """The pixel format that a V4L2 camera is asked for, e.g. MJPG."""
+    fourcc: str | None = None  # the pixel format that a V4L2 camera is asked for, e.g. MJPG
     trigger: str | None = None
-    timeout: float | None = None
-    """How long a trigger waits for its frame, and a pushed image for its verdict."""
-    silence: float = 5.0
-    """A live camera without a frame for so long is away."""
-    frozen: float = 3.0
-    """A live camera that repeats one frame for so long hangs."""
-    black: bool = True
-    """Whether frames without light are INVALID."""
+    timeout: float | None = None  # how long a trigger waits for its frame, and a pushed image for its verdict
+    silence: float = 5.0  # a live camera without a frame for this long is away
+    frozen: float = 3.0  # a live camera that repeats one frame for this long hangs
+    black: bool = True  # whether frames without light are INVALID
 
     @property
     def view(self) -> View:
