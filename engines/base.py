@@ -9,6 +9,7 @@ An engine is a context manager: it holds no session and no device memory before 
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -17,12 +18,22 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from simplenet_edge.bundle import Bundle
-from simplenet_edge.errors import EngineError, EngineInputError
+from simplenet_edge.errors import ConfigError, EngineError, EngineInputError
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["Engine"]
 
 _EngineT = TypeVar("_EngineT", bound="Engine")
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise ConfigError for a number of CPU threads that this machine doesn't have; None leaves it to the library."""
+    most = os.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= most:
+        raise ConfigError(
+            f"threads must be at least 1 and at most {most}, the logical CPUs of this machine, not {threads}: more "
+            "would wait for each other; leave --threads out for the library's own choice"
+        )
 
 
 class Engine(ABC):

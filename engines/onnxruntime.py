@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.contract import FRAMES, MAP, SCORE, check_contract, one_line
-from simplenet_edge.engines.base import Engine
+from simplenet_edge.engines.base import Engine, check_threads
 from simplenet_edge.engines.cuda_driver import require_driver
-from simplenet_edge.errors import ConfigError, EngineError, EngineUnavailable
+from simplenet_edge.errors import EngineError, EngineUnavailable
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["CUDA_PROVIDER", "OnnxRuntimeCudaEngine", "OnnxRuntimeEngine"]
@@ -37,8 +37,7 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, bundle: Bundle, precision: str = "fp32", threads: int | None = None) -> None:
         super().__init__(bundle, precision)
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads must be at least 1, not {threads}")
+        check_threads(threads)
         self.threads = threads
         self._session: Any = None
 

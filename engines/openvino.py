@@ -15,7 +15,7 @@ import numpy as np
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.contract import FRAMES, MAP, SCORE, check_contract, one_line
-from simplenet_edge.engines.base import Engine
+from simplenet_edge.engines.base import Engine, check_threads
 from simplenet_edge.errors import ConfigError, EngineError, EngineUnavailable
 from simplenet_edge.spec import Frames, Prediction
 
@@ -42,8 +42,7 @@ class OpenVinoEngine(Engine):
         self, bundle: Bundle, precision: str = "fp32", threads: int | None = None, hint: Hint = "latency"
     ) -> None:
         super().__init__(bundle, precision)
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads must be at least 1, not {threads}")
+        check_threads(threads)
         if hint not in get_args(Hint):
             raise ConfigError(f"hint must be one of {', '.join(get_args(Hint))}, not {hint!r}")
         self.threads = threads

@@ -13,7 +13,20 @@ from pathlib import Path
 import typer
 
 from simplenet_edge import __version__
-from simplenet_edge.cli import benchmark, build, demo, doctor, evaluate, export, inspect, run, sweep, train, verify
+from simplenet_edge.cli import (
+    benchmark,
+    build,
+    check,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    run,
+    sweep,
+    train,
+    verify,
+)
 from simplenet_edge.errors import DataError, SimpleNetEdgeError
 
 __all__ = ["app", "main"]
@@ -26,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    check.check,
     train.train,
     evaluate.evaluate,
     export.export,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simplenet_edge.cli.console import note, print_json, print_table, progress_bars
+from simplenet_edge.cli.console import note, print_json, print_table, progress_bars, warn, warn_left_out
 from simplenet_edge.cli.option_groups import OptionGroup, with_option_groups
 from simplenet_edge.cli.options import EngineOption, ImageOptions, JsonOption, PrecisionOption
 
@@ -32,9 +32,12 @@ def evaluate(
     """Measure a model on labelled images and write an HTML report. Test images never move the threshold."""
     from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 
-    dataset = images.dataset()
+    dataset = images.dataset(for_training=False)
     with progress_bars() as bars:
         result, report = evaluate_artifact(model, dataset, output, engine, precision, bars.report)
+    warn_left_out([f"{name}: {reason}" for name, reason in result.corrupt])
+    for reason in result.undefined():
+        warn(reason)
     if as_json:
         print_json(result.to_dict())
         return

@@ -9,6 +9,7 @@ import typer
 
 from simplenet_edge.cli.console import note, print_json, print_table, warn
 from simplenet_edge.cli.options import JsonOption, OverwriteOption, parse_camera
+from simplenet_edge.data.findings import listed
 from simplenet_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,10 +102,18 @@ def _print_precisions(records: dict[str, dict[str, Any]]) -> None:
 
     for precision, record in records.items():
         print_table(f"{precision} beside fp32", ("", "fp32", precision), AcceptanceResult(**record["gate"]).rows())
-        if layers := record.get("layers_in_float"):
-            note(f"{precision}: in float, to pass: {', '.join(layers)}")
-        for node, reason in record["kept_float"].items():
-            note(f"{precision}: {node} is in float32, {reason}")
+        note(_conclusion(precision, record))
+
+
+def _conclusion(precision: str, record: dict[str, Any]) -> str:
+    """What came of the search for a precision, in one sentence."""
+    gate, in_float, others = record["gate"], record["layers_in_float"], record["kept_float"]
+    names = f" ({listed([*in_float, *others])})" if in_float or others else ""
+    return (
+        f"{precision} is as good as fp32: {len(in_float)} of its {record['layers']} layers and {len(others)} other nodes "
+        f"stay in float32{names}; its maps differ by {record['map_difference']:.2%} of their range, and {gate['flips']} "
+        f"of {gate['n_images']} verdicts flip on {gate['images']} images"
+    )
 
 
 def _print_explanation(model: SimpleNet) -> None:

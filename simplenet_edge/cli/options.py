@@ -26,9 +26,15 @@ EngineOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", help="CPU threads of the engine; its own choice when left out."),
+    typer.Option(
+        "--threads", help="CPU threads of the engine, at most what the machine has; its own choice when left out."
+    ),
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Which graph of a bundle.")]
+BitDepthOption = Annotated[
+    int,
+    typer.Option("--bit-depth", help="Bits that 16-bit images use: 12 for a 12-bit camera, values up to 4095."),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
@@ -46,7 +52,9 @@ class ImageOptions:
     defect: Annotated[
         Path | None,
         typer.Option(
-            "--defect", help="Folder with images of defective parts, a subfolder a class; for evaluation only."
+            "--defect",
+            help="Folder with images of defective parts, a subfolder per class; about a fifth of --good is then kept "
+            "from training, to be tested beside them.",
         ),
     ] = None
     masks: Annotated[
@@ -55,14 +63,20 @@ class ImageOptions:
     csv: Annotated[Path | None, typer.Option("--csv", help="VisA's split file, e.g. split_csv/1cls.csv.")] = None
     category: Annotated[str | None, typer.Option("--category", help="Object to take from --csv.")] = None
 
-    def dataset(self) -> Dataset:
-        """The dataset that they name. Raises ConfigError or DataError."""
+    def dataset(self, *, for_training: bool = True) -> Dataset:
+        """The dataset that they name, as `load_dataset` reads it. Raises ConfigError or DataError."""
         from simplenet_edge.data.layouts import load_dataset
 
         if self.data is None and self.good is None and self.csv is None:
             raise ConfigError("no images were named; pass --data FOLDER, --good FOLDER or --csv FILE")
         return load_dataset(
-            self.data, good=self.good, defect=self.defect, masks=self.masks, csv=self.csv, category=self.category
+            self.data,
+            good=self.good,
+            defect=self.defect,
+            masks=self.masks,
+            csv=self.csv,
+            category=self.category,
+            for_training=for_training,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from simplenet_edge.cli.console import note, print_json, print_table, progress_bars
+from simplenet_edge.cli.console import note, print_json, print_table, progress_bars, resumable
 from simplenet_edge.cli.option_groups import OptionGroup, with_option_groups
 from simplenet_edge.cli.options import JsonOption
 from simplenet_edge.cli.training_options import training_options
@@ -42,7 +42,7 @@ def sweep(
 
     if protocol not in get_args(Protocol):
         raise ConfigError(f"protocol must be one of {', '.join(get_args(Protocol))}, not {protocol!r}")
-    with progress_bars() as bars:
+    with resumable("the same command goes on with what is not finished"), progress_bars() as bars:
         result = run_sweep(
             find_categories(data),
             partial(prepare, options),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from simplenet_edge.cli.console import print_json, print_table, progress_bars, warn
+from simplenet_edge.cli.console import print_json, print_table, progress_bars, resumable, warn, warn_left_out
 from simplenet_edge.cli.option_groups import OptionGroup, with_option_groups
 from simplenet_edge.cli.options import ImageOptions, JsonOption
 from simplenet_edge.cli.training_options import training_options
@@ -20,7 +20,7 @@ __all__ = ["train"]
 @with_option_groups
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the training run.")],
-    images: Annotated[ImageOptions, OptionGroup(ImageOptions, without=("defect", "masks"))],
+    images: Annotated[ImageOptions, OptionGroup(ImageOptions)],
     options: Annotated[TrainingOptions, OptionGroup(training_options)],
     seed: Annotated[int, typer.Option(help="Seed of split, networks, noise and order.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --output.")] = False,
@@ -31,11 +31,19 @@ def train(
     from simplenet_edge.workflows.train import train as run_training
 
     good = images.dataset().train
-    with progress_bars() as bars:
-        run = run_training(good, output, options, seed=seed, resume=resume, progress=bars.report)
+    with resumable(f"the same command with --resume goes on with {output}"), progress_bars() as bars:
+        run = run_training(
+            good,
+            output,
+            options,
+            seed=seed,
+            resume=resume,
+            progress=bars.report,
+            on_message=warn,
+            on_loss=bars.loss,
+        )
     warn(guarantee_warning(run.operating_point))
-    for corrupt in run.record.corrupt:
-        warn(f"left out: {corrupt}")
+    warn_left_out(run.record.corrupt)
     seconds = dataclasses.asdict(run.record.seconds)
     values = {"run": str(output), "operating_point": dataclasses.asdict(run.operating_point), **seconds}
     if as_json:

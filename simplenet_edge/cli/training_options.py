@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from simplenet_edge.cli.console import print_table
-from simplenet_edge.cli.options import parse_layers, parse_seconds, parse_size
+from simplenet_edge.cli.options import BitDepthOption, parse_layers, parse_seconds, parse_size
 from simplenet_edge.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def training_options(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="State dict of the backbone; torchvision's ImageNet weights when left out."),
+        typer.Option("--weights", help="State dict of --backbone; torchvision's ImageNet weights when left out."),
     ] = None,
     random_weights: Annotated[
         bool,
@@ -65,10 +65,7 @@ def training_options(
     resize_to: Annotated[
         int | None, typer.Option("--resize-to", help="For center-crop: the shorter side in pixels before the cut.")
     ] = None,
-    bit_depth: Annotated[
-        int,
-        typer.Option("--bit-depth", help="Bits that 16-bit images use: 12 for a 12-bit camera, values up to 4095."),
-    ] = TrainingOptions.bit_depth,
+    bit_depth: BitDepthOption = TrainingOptions.bit_depth,
     recipe: Annotated[
         str, typer.Option("--recipe", help="default, or paper: raw features, noise 0.015, 40 x 4 epochs.")
     ] = TrainingOptions.recipe,

@@ -17,7 +17,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from simplenet_edge.data.layouts import Dataset, Sample, content_hash, load_dataset
+from simplenet_edge.data.copies import copy_groups
+from simplenet_edge.data.layouts import Dataset, Sample, load_dataset
+from simplenet_edge.data.masks import LOSSY_SUFFIXES
+from simplenet_edge.data.samples import content_hash
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.imaging.decode import read_image, read_mask, read_pixels
 from simplenet_edge.imaging.preprocess import preprocess, preprocess_mask
@@ -37,7 +40,9 @@ __all__ = [
     "load_dataset",
     "read_frames",
     "read_sample_mask",
+    "read_whole_mask",
     "split_good",
+    "too_many_corrupt",
 ]
 
 BATCH_PIXELS = 8 * 288 * 288
@@ -56,18 +61,21 @@ class Split:
     calibration: tuple[Sample, ...]
 
 
-def split_good(samples: Sequence[Sample], calibration_share: float = 0.2, seed: int = 0) -> Split:
+def split_good(
+    samples: Sequence[Sample], calibration_share: float = 0.2, seed: int = 0, pixels: Sequence[str] | None = None
+) -> Split:
     """Split good parts into training and calibration, the same way on every machine.
 
-    Byte-identical copies of an image always fall on one side: a calibration image that was trained on would void the
-    false-reject guarantee. The order comes from the files' contents and `seed`, never from their names. Neither side
-    is empty; the calibration side has `round(n * calibration_share)` images, fewer where copies don't fit.
+    Copies of an image, with the same pixels, always fall on one side: a calibration image that was trained on would
+    void the false-reject guarantee. `pixels` are the samples' `pixel_hash`es where they are known. The order comes from
+    the files' contents and `seed`, never from their names. Neither side is empty; the calibration side has
+    `round(n * calibration_share)` images, fewer where copies don't fit.
 
     Raises ConfigError unless 0 < calibration_share < 1, DataError for fewer than 2 different images.
     """
     if not 0 < calibration_share < 1:
         raise ConfigError(f"calibration_share must be between 0 and 1, both excluded, not {calibration_share}")
-    contents = [content_hash(sample.path) for sample in samples]
+    contents = copy_groups(samples, pixels)
     copies = Counter(contents)
     if len(copies) < 2:
         found = f"{len(samples)} copies of one" if len(samples) > 1 else str(len(samples))
@@ -120,18 +128,21 @@ class FrameReader:
             except DataError as error:
                 self.corrupt.append((sample.path, str(error)))
                 if len(self.corrupt) / total > self._max_corrupt_share or len(self.corrupt) == total:
-                    raise DataError(self._complaint(position)) from error
+                    reasons = [reason for _, reason in self.corrupt]
+                    raise DataError(too_many_corrupt(reasons, position, total, self._max_corrupt_share)) from error
             else:
                 yield ReadFrame(sample, frame, (image.shape[0], image.shape[1]))
 
-    def _complaint(self, position: int) -> str:
-        reasons = [reason for _, reason in self.corrupt[:_LISTED]]
-        if len(self.corrupt) > _LISTED:
-            reasons.append(f"and {len(self.corrupt) - _LISTED} more")
-        return (
-            f"{len(self.corrupt)} of the first {position} images (of {len(self._samples)}) can't be used, expected at "
-            f"most {self._max_corrupt_share:.0%} of them: {'; '.join(reasons)}"
-        )
+
+def too_many_corrupt(reasons: Sequence[str], position: int, total: int, max_share: float) -> str:
+    """What a DataError says of so many files that can't be used among the first `position` of `total`."""
+    listed = [*reasons[:_LISTED]]
+    if len(reasons) > _LISTED:
+        listed.append(f"and {len(reasons) - _LISTED} more")
+    return (
+        f"{len(reasons)} of the first {position} images (of {total}) can't be used, expected at most {max_share:.0%} "
+        f"of them: {'; '.join(listed)}"
+    )
 
 
 def read_frames(samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: float = 0.05) -> FrameReader:
@@ -175,19 +186,32 @@ def read_sample_mask(sample: Sample, spec: InputSpec, image_hw: tuple[int, int])
     """The ground truth bool `(H, W)` of a sample through the geometry of its frame; True = defective.
 
     `image_hw` is the size of the sample's image in pixels. All False for a good part, None for a defective one without
-    a mask. Raises DataError where the mask can't be read or is not of the image's size.
+    a mask. Raises DataError where a mask can't be read or is not of the image's size.
     """
     if sample.defect is None:
         return np.zeros(spec.size_hw, dtype=np.bool_)
     if sample.mask_path is None:
         return None
-    mask = read_mask(sample.mask_path)
-    if mask.shape != image_hw:
-        raise DataError(
-            f"{sample.mask_path}: expected a mask of its image's size, {image_hw[0]}x{image_hw[1]}, found "
-            f"{mask.shape[0]}x{mask.shape[1]}; export the mask at the size of {sample.path}"
-        )
-    return preprocess_mask(mask, spec)
+    return preprocess_mask(read_whole_mask(sample, image_hw), spec)
+
+
+def read_whole_mask(sample: Sample, image_hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """All mask files of a sample as one, bool of its image's size: defective where one of them says so.
+
+    Of a mask whose compression smears its edges, pixels of at least half brightness count. Raises DataError as
+    `read_sample_mask` does.
+    """
+    whole = np.zeros(image_hw, dtype=np.bool_)
+    for path in sample.mask_paths:
+        lossy = path.suffix.lower() in LOSSY_SUFFIXES
+        mask = read_image(path).max(axis=2) >= 128 if lossy else read_mask(path)
+        if mask.shape != image_hw:
+            raise DataError(
+                f"{path}: expected a mask of its image's size, {image_hw[0]}x{image_hw[1]}, found "
+                f"{mask.shape[0]}x{mask.shape[1]}; export the mask at the size of {sample.path}"
+            )
+        whole |= mask
+    return whole
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:

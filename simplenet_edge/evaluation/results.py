@@ -125,6 +125,26 @@ class Evaluation:
     images: tuple[ImageResult, ...]
     corrupt: tuple[tuple[str, str], ...]
 
+    def undefined(self) -> tuple[str, ...]:
+        """Why figures are None, a sentence each."""
+        reasons = []
+        if not self.verdicts.n_good:
+            reasons.append("no AUROC and no rate of false rejects: no good test image could be used")
+        if not self.verdicts.n_defective:
+            reasons.append("no AUROC and no recall: no defective test image could be used")
+        n_masked = sum(bool(image.sample.mask_paths) for image in self.images)
+        if self.metrics.pixel_auroc is not None:
+            bare = [figures.defect for figures in self.classes if not figures.n_masks]
+            reasons += [f"no pixel AUROC and no AUPRO of {defect}: none of its masks could be used" for defect in bare]
+        elif n_masked:
+            reasons.append(
+                f"no pixel AUROC and no AUPRO: none of the {n_masked} masks could be used and marks a part of the "
+                "model's frame"
+            )
+        elif self.verdicts.n_defective:
+            reasons.append("no pixel AUROC and no AUPRO: the defective images have no masks")
+        return tuple(reasons)
+
     def to_dict(self) -> dict[str, Any]:
         """Strict JSON values: no NaN, None where a figure is not defined."""
         shares = ("false_reject_rate", "recall", "precision", "accuracy")

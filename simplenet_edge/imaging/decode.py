@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,11 +26,13 @@ from simplenet_edge.spec import Frames
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "StoredImage",
     "decode_image",
     "max_pixels",
     "read_image",
     "read_mask",
     "read_pixels",
+    "read_stored",
     "to_bgr",
 ]
 
@@ -118,6 +120,22 @@ def read_image(path: Path, bit_depth: int = 16) -> Frames:
     """The image file as uint8 `(H, W, 3)` BGR. Raises DataError with the file's name if it can't be used."""
     try:
         return decode_image(_read(path), bit_depth)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+class StoredImage(NamedTuple):
+    """The pixels of an image file as they are, `(H, W)` or `(H, W, C)`, upright, and what its header declares."""
+
+    pixels: npt.NDArray[Any]
+    header: Header
+
+
+def read_stored(path: Path) -> StoredImage:
+    """The image file before it becomes uint8 BGR (`to_bgr`). Raises DataError with the file's name."""
+    try:
+        data = _read(path)
+        return StoredImage(_decode(data), read_header(data))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from simplenet_edge.errors import ConfigError, WeightsError
+from simplenet_edge.model.defaults import BACKBONE_DEFAULTS
 from simplenet_edge.model.geometry import receptive_fields
 
 __all__ = ["RANDOM_WEIGHTS", "Backbone", "load_imagenet_weights", "load_weights_file"]
@@ -22,6 +23,8 @@ __all__ = ["RANDOM_WEIGHTS", "Backbone", "load_imagenet_weights", "load_weights_
 RANDOM_WEIGHTS = "random"
 """The `weights_source` of a backbone that nothing was loaded into."""
 
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema")  # under which training scripts save the tensors
+_CLASSIFIER_TENSORS = 2  # the last layer's, which a training for other classes replaces
 _PROBES_HW = ((64, 96), (128, 160))  # C must not change with the size, h and w must: tells (B, C, h, w) from others
 
 
@@ -114,11 +117,27 @@ def load_weights_file(backbone: Backbone, path: Path) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: not a state dict that loads with weights_only=True ({reason})") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
-    _load_state(backbone, state, path.name)
+    while isinstance(state, dict) and (inner := next((k for k in _WRAPPERS if isinstance(state.get(k), dict)), None)):
+        state = state[inner]
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        found = type(state).__name__
+        if isinstance(state, dict):
+            found = f"the keys {', '.join(map(str, list(state)[:3]))}"
+        raise WeightsError(
+            f"{path}: expected a state dict of tensors, as it is or under one of {', '.join(_WRAPPERS)}, found "
+            f"{found}; save model.state_dict() alone"
+        )
+    _load_state(backbone, _without_prefix(state, backbone.known_keys), path.name)
+
+
+def _without_prefix(state: dict[str, Tensor], known: frozenset[str]) -> dict[str, Tensor]:
+    """The tensors under the names that they have in the model itself: DataParallel and others put theirs before."""
+    while state and known.isdisjoint(state):
+        prefixes = {key.partition(".")[0] for key in state}
+        if len(prefixes) > 1 or not all("." in key for key in state):
+            break
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+    return state
 
 
 def load_imagenet_weights(backbone: Backbone) -> None:
@@ -147,13 +166,25 @@ def _load_state(backbone: Backbone, state: dict[str, Tensor], source: str) -> No
     if missing or unknown:
         raise WeightsError(
             f"{source} does not fit {backbone.name}: {len(missing)} tensors missing ({', '.join(missing[:3]) or '-'}), "
-            f"{len(unknown)} unknown ({', '.join(unknown[:3]) or '-'}); are they weights of another model?"
+            f"{len(unknown)} unknown ({', '.join(unknown[:3]) or '-'}); {_fitting(state)}"
         )
     for key in sorted(set(needed) - counters):
         if state[key].shape != needed[key].shape:
             raise WeightsError(
                 f"{source} does not fit {backbone.name}: {key} has shape {tuple(state[key].shape)}, "
-                f"expected {tuple(needed[key].shape)}"
+                f"expected {tuple(needed[key].shape)}; {_fitting(state)}"
             )
     body.load_state_dict({key: state.get(key, value) for key, value in needed.items()})
     backbone.weights_source = source
+
+
+def _fitting(state: dict[str, Tensor]) -> str:
+    """What to do about weights that don't fit: which backbone they are of, where that is one of the known ones."""
+    shapes = {key: value.shape for key, value in state.items()}
+    for name in BACKBONE_DEFAULTS:
+        with torch.device("meta"):
+            needed = _torchvision_model(name).state_dict()
+        others = [key for key, value in needed.items() if shapes.get(key) != value.shape and "num_batches" not in key]
+        if len(others) <= _CLASSIFIER_TENSORS:
+            return f"they are weights of {name}: pass --backbone {name}"
+    return "name the model that they are of with --backbone"

@@ -21,7 +21,7 @@ import torch
 
 from simplenet_edge.files import write_bytes
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.progress import Progress
+from simplenet_edge.progress import OnLoss, Progress, ignore_loss
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.coreset import build_memory, calibrate_memory_weight
 from simplenet_edge.training.features import FeatureCache, whitening
@@ -95,6 +95,7 @@ def train_networks(
     key: str,
     *,
     report: Progress,
+    on_loss: OnLoss = ignore_loss,
     after_meta_epoch: AfterMetaEpoch | None = None,
     budget_s: float | None = None,
 ) -> TrainingState:
@@ -138,6 +139,7 @@ def train_networks(
                 last = _epoch(trainer, cache, config, epoch, log, clock)
                 losses.append(last.loss)
                 log.scalars(**dataclasses.asdict(last))
+                on_loss(last.loss)
                 report("training", epoch + 1, total)
             if after_meta_epoch is not None:
                 calibrate_memory_weight(model.eval(), cache, config.memory_weight, config.seed)

@@ -16,6 +16,7 @@ from simplenet_edge.training.options import TrainingOptions
 __all__ = ["paper_recipe", "prepare"]
 
 _PAPER_BATCH_IMAGES = 8
+_LEAST_GRID = 4  # patches along a side: a patch is pooled with its neighbours on either side
 
 
 def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainConfig]:
@@ -40,6 +41,7 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
         memory_size=options.memory,
         seed=seed,
     )
+    _check_grid(model)
     if options.recipe == "paper":
         config = paper_recipe(config, model.grid_hw)
     if options.meta_epochs is not None:
@@ -47,6 +49,19 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
     if options.noise_std is not None:
         config = dataclasses.replace(config, noise_std=options.noise_std)
     return model.to(options.device), config
+
+
+def _check_grid(model: SimpleNet) -> None:
+    """Raise ConfigError for an input of so few patches that one defect would cover them all."""
+    if min(model.grid_hw) >= _LEAST_GRID:
+        return
+    backbone = model.backbone
+    sides = (side for side in range(8, 1025, 8) if min(backbone.feature_shapes((side, side))[0][1:]) >= _LEAST_GRID)
+    (height, width), (rows, columns) = model.input_spec.size_hw, model.grid_hw
+    raise ConfigError(
+        f"an input of {height}x{width} gives {rows}x{columns} patches in {backbone.layers[0]} of {backbone.name}, "
+        f"expected at least {_LEAST_GRID}x{_LEAST_GRID}; pass --size {next(sides, 256)} or more"
+    )
 
 
 def paper_recipe(config: TrainConfig, grid_hw: tuple[int, int]) -> TrainConfig:

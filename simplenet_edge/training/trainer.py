@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 from simplenet_edge.data.augment import augmented_frames
+from simplenet_edge.data.facts import gather_facts, refuse_untrainable
+from simplenet_edge.data.findings import image_findings
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.files import disk_errors, lock
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.progress import Progress, ignore
+from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, to_dict
 from simplenet_edge.system import OPENCV_WHEELS, installed_version
 from simplenet_edge.threshold import calibration_share
@@ -57,26 +59,33 @@ def train(
     *,
     resume: bool = False,
     progress: Progress = ignore,
+    on_message: OnMessage = ignore_message,
+    on_loss: OnLoss = ignore_loss,
     after_meta_epoch: AfterMetaEpoch | None = None,
 ) -> TrainingRun:
     """Train `model` in place on samples of good parts and write the run into `folder`.
 
     With `resume`, an interrupted run in `folder` goes on where its last meta-epoch ended and, on a CPU, comes to the
-    same bits as an unbroken one; a finished run is returned as it is. `after_meta_epoch` only watches: it must not
-    change the model. Where the usual share of calibration images is too small for `alpha`, `calibration_share` enlarges
-    it. Raises ConfigError where `folder` holds another run or another process trains in it, DataError for images that
-    can't be used or where the disk refuses.
+    same bits as an unbroken one; a finished run is returned as it is. `on_message` is told what is odd about the
+    images, a sentence a kind. `after_meta_epoch` only watches: it must not change the model. Where the usual share of
+    calibration images is too small for `alpha`, `calibration_share` enlarges it. Raises ConfigError where `folder` holds
+    another run or another process trains in it, DataError for images that can't be used or teach nothing, or where the
+    disk refuses.
     """
     share = calibration_share(len(good), config.alpha, config.calibration_share)
     check_bit_depth(good, model.input_spec)
-    split = split_good(good, share, config.seed)
+    facts = gather_facts(good, model.input_spec.bit_depth, progress)
+    refuse_untrainable(facts, config.max_corrupt_share)
+    for finding in image_findings(facts):
+        on_message(f"{finding.kind}: {finding.text}")
+    split = split_good(good, share, config.seed, [one.pixels for one in facts])
     data_fingerprint = fingerprint(good)
     key = _run_key(model, config, data_fingerprint)
     with disk_errors(folder), _claimed(folder, key, resume) as finished:
         run = (
             TrainingRun.load(folder)
             if finished
-            else _train(model, split, config, folder, key, data_fingerprint, progress, after_meta_epoch)
+            else _train(model, split, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
         )
         shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
@@ -91,6 +100,7 @@ def _train(
     key: str,
     data_fingerprint: str,
     progress: Progress,
+    on_loss: OnLoss,
     after_meta_epoch: AfterMetaEpoch | None,
 ) -> TrainingRun:
     started = time.perf_counter()
@@ -100,7 +110,15 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         state = train_networks(
-            model, cache, config, folder, key, report=progress, after_meta_epoch=after_meta_epoch, budget_s=left_s
+            model,
+            cache,
+            config,
+            folder,
+            key,
+            report=progress,
+            on_loss=on_loss,
+            after_meta_epoch=after_meta_epoch,
+            budget_s=left_s,
         )
     trained = time.perf_counter()
     found = calibration_scores(model, split.calibration, model.input_spec, config.max_corrupt_share, progress)

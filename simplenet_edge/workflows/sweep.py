@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_edge.data.layouts import Dataset, Sample, load_dataset
+from simplenet_edge.data.layouts import Dataset, Sample, is_mvtec, load_dataset
 from simplenet_edge.data.reading import fingerprint
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
@@ -42,7 +42,7 @@ def find_categories(root: Path) -> tuple[Dataset, ...]:
 
     Raises DataError where there is none.
     """
-    folders = [root] if (root / "train" / "good").is_dir() else sorted(p.parents[1] for p in root.glob("*/train/good"))
+    folders = [root] if is_mvtec(root) else [folder for folder in sorted(root.glob("[!.]*")) if is_mvtec(folder)]
     if not folders:
         raise DataError(f"{root}: expected train/good in it or in its subfolders, found neither; name another folder")
     return tuple(load_dataset(folder) for folder in folders)
@@ -154,7 +154,7 @@ def _figures(result: Evaluation) -> Figures:
 
 
 def _test_fingerprint(dataset: Dataset) -> str:
-    masks = [Sample(sample.mask_path, name=sample.name) for sample in dataset.test if sample.mask_path is not None]
+    masks = [Sample(path, name=sample.name) for sample in dataset.test for path in sample.mask_paths]
     return hashlib.sha256(f"{fingerprint(dataset.test)} {fingerprint(masks)}".encode()).hexdigest()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.progress import Progress, ignore
+from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.training import trainer
 from simplenet_edge.training.options import TrainingOptions
 from simplenet_edge.training.recipes import prepare
@@ -23,11 +23,16 @@ def train(
     seed: int = 0,
     resume: bool = False,
     progress: Progress = ignore,
+    on_message: OnMessage = ignore_message,
+    on_loss: OnLoss = ignore_loss,
 ) -> TrainingRun:
     """Train on samples of good parts and write the run into `folder`; some of them are held out for the threshold.
 
-    `seed` draws split, networks, noise and order; with `resume`, an interrupted run in `folder` goes on. Raises
-    ConfigError, DataError or WeightsError: what `prepare` and `trainer.train` raise.
+    `seed` draws split, networks, noise and order; with `resume`, an interrupted run in `folder` goes on. `on_message`
+    is told what is odd about the images, `on_loss` the loss of each epoch. Raises ConfigError, DataError or
+    WeightsError: what `prepare` and `trainer.train` raise.
     """
     model, config = prepare(options or TrainingOptions(), seed)
-    return trainer.train(model, good, config, folder, resume=resume, progress=progress)
+    return trainer.train(
+        model, good, config, folder, resume=resume, progress=progress, on_message=on_message, on_loss=on_loss
+    )

@@ -20,7 +20,7 @@ from simplenet_edge.imaging.overlay import HEAT_BGR, outline, overlay
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, OperatingPoint, Predictor, ScoreStatistics
 
-__all__ = ["counted", "galleries", "html_text"]
+__all__ = ["counted", "data_uri", "galleries", "html_text"]
 
 _SHOWN = 8  # images in a gallery
 _VIEW_SIZE = 320  # longest side of a shown image, in pixels
@@ -90,7 +90,7 @@ def _views(image: ImageResult, evaluation: Evaluation, predictor: Predictor, nor
         views.append(("ground truth", outline(frame, mask)))
     name, defect = html_text(image.sample.name), html_text(image.sample.defect or "good")
     body = "\n".join(
-        f'<div><img src="{_data_uri(view)}" alt="{what}: {name}"><span>{what}</span></div>' for what, view in views
+        f'<div><img src="{data_uri(view)}" alt="{what}: {name}"><span>{what}</span></div>' for what, view in views
     )
     verdict = '<span class="verdict ng">NG</span>' if image.rejected else '<span class="verdict ok">OK</span>'
     area = "" if image.marked_share is None else f"<span>marked {100 * image.marked_share:.2g}%</span>"
@@ -119,7 +119,8 @@ def _heat_scale(point: OperatingPoint, normal_level: float) -> str:
     )
 
 
-def _data_uri(view: Frames) -> str:
+def data_uri(view: Frames) -> str:
+    """An image uint8 `(H, W, 3)` BGR as a small JPEG for the `src` of an HTML image."""
     scale = _VIEW_SIZE / max(view.shape[:2])
     if scale < 1:
         view = np.asarray(cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
