@@ -24,7 +24,7 @@ __all__ = ["check"]
 def check(
     images: Annotated[ImageOptions, OptionGroup(ImageOptions)],
     dataset: Annotated[
-        Path | None, typer.Argument(metavar="[DATA]", help="The dataset, as --data names it.", show_default=False)
+        Path | None, typer.Argument(metavar="DATA", help="The dataset, as --data names it.", show_default=False)
     ] = None,
     bit_depth: BitDepthOption = 16,
     output: Annotated[
@@ -72,7 +72,7 @@ def _print(report: CheckReport) -> None:
             group.name,
             str(group.n),
             str(group.n_damaged),
-            ", ".join(group.sizes[:2]) + ("" if len(group.sizes) < 3 else ", ..."),
+            group.sizes[0] + (f" + {len(group.sizes) - 1}" if len(group.sizes) > 1 else "") if group.sizes else "-",
             "-" if group.mean is None else f"{group.mean:.0f} ± {group.mean_spread:.0f}",
             "-" if group.contrast is None else f"{group.contrast:.0f}",
         )

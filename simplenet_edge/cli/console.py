@@ -112,7 +112,7 @@ class ProgressBars:
 class ProgressLines:
     """The same as lines of a log: one for each tenth of a stage but `least_s` apart, or after `most_s`, and its end."""
 
-    def __init__(self, write: OnMessage, least_s: float = 1.0, most_s: float = 10.0) -> None:
+    def __init__(self, write: OnMessage, least_s: float = 2.0, most_s: float = 10.0) -> None:
         self._write = write
         self._least_s = least_s
         self._most_s = most_s

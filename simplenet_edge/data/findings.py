@@ -18,7 +18,7 @@ _LIKE = 0.05  # of what tells an image from the median one: two that differ by l
 _STILL = 0.1  # the same in units of an image's contrast: all are one shot. Different parts in a fixture differ by 0.25
 _MOST_COMPARED = 20_000  # images; the time grows with their square
 _ROWS = 256  # compared at once
-_ASPECT = 1.02  # a ratio of aspects below this is rounding
+_ASPECT = 1.05  # a ratio of aspects below this is rounding
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,9 @@ def train(
     With `resume`, an interrupted run in `folder` goes on where its last meta-epoch ended and, on a CPU, comes to the
     same bits as an unbroken one; a finished run is returned as it is. `on_message` is told what is odd about the
     images, a sentence a kind. `after_meta_epoch` only watches: it must not change the model. Where the usual share of
-    calibration images is too small for `alpha`, `calibration_share` enlarges it. Raises ConfigError where `folder` holds
-    another run or another process trains in it, DataError for images that can't be used or teach nothing, or where the
-    disk refuses.
+    calibration images is too small for `alpha`, `calibration_share` enlarges it. Raises ConfigError where `folder`
+    holds another run or another process trains in it, DataError for images that can't be used or teach nothing, or
+    where the disk refuses.
     """
     share = calibration_share(len(good), config.alpha, config.calibration_share)
     check_bit_depth(good, model.input_spec)

@@ -157,11 +157,10 @@ def test_root_of_images_is_a_folder_of_good_parts(tmp_path: Path) -> None:
         (lambda root: put(without(root / "train", root) / "loose.png").parent, ["training needs images of good"]),
         # an image of no class
         (lambda root: put(root / "test/loose.png").parents[1], ["loose.png", "test/<defect class>"]),
-        # masks without an image, of the wrong kind, twice
+        # masks without an image, or two of one
         (lambda root: put(root / "ground_truth/dent/007_mask.png").parents[2], ["007_mask.png", "no such image"]),
         (lambda root: put(root / "ground_truth/rust/000.png").parents[2], ["rust/000.png", "no such image"]),
         (lambda root: put(root / "ground_truth/dent/_mask.png").parents[2], ["_mask.png", "no such image"]),
-        (lambda root: put(root / "ground_truth/scratch/001.jpg").parents[2], ["001.jpg", "save the masks as PNG"]),
         (lambda root: put(root / "ground_truth/dent/000_mask.png").parents[2], ["another mask"]),
         # a mask that two images could own
         (lambda root: put(root / "test/dent/000.bmp").parents[2], ["dent/000.bmp and dent/000.png"]),
@@ -347,3 +346,185 @@ def test_magnetic_tile(shared: Path) -> None:
         "fray": 32,
         "uneven": 103,
     }
+
+
+# --- names of good parts, in every layout
+
+
+GOOD_NAMES = ["Good", "GOOD", "ok", "OK", "Normal", "pass", "i.O.", "good_parts", "defect-free", "no_defect"]
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_good_parts_are_recognised_by_any_usual_name(name: str, mvtec: Path, visa: Path) -> None:
+    before = load_dataset(mvtec)
+    (mvtec / "train/good").rename(mvtec / "train" / name)
+    (mvtec / "test/good").rename(mvtec / "test" / name)
+    put(mvtec / "ground_truth" / name / "000_mask.png")
+    found = load_dataset(mvtec)
+    assert [(s.path.name, s.defect) for s in (*found.train, *found.test)] == [
+        (s.path.name, s.defect)
+        for s in (*before.train, *sorted(before.test, key=lambda s: s.name.replace("good", name)))
+    ]
+    assert [path.name for path in found.good_masks] == ["000_mask.png"]
+    visa.write_text(VISA.replace("normal", name).replace("anomaly", "NG"), encoding="utf-8")
+    assert [s.defect for s in load_dataset(csv=visa, category="candle").test] == ["anomaly", "anomaly", None]
+
+
+@pytest.mark.parametrize("name", ["scratch", "ng", "not_ok", "n.i.O.", "no good", "goodness", "broken_ok_ring"])
+def test_other_names_are_defect_classes(name: str, mvtec: Path) -> None:
+    put(mvtec / "test" / name / "000.png")
+    assert name in {sample.defect for sample in load_dataset(mvtec).test}
+
+
+def test_train_test_and_ground_truth_in_any_case(mvtec: Path) -> None:
+    before = load_dataset(mvtec)
+    for old, new in (("train", "Train"), ("test", "TEST"), ("ground_truth", "Ground-Truth")):
+        (mvtec / old).rename(mvtec / new)
+    found = load_dataset(mvtec)
+    assert [s.path.name for s in found.train] == [s.path.name for s in before.train]
+    assert [(s.defect, s.mask_path is None) for s in found.test] == [
+        (s.defect, s.mask_path is None) for s in before.test
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stray", "words"),
+    [
+        ("test/OK/1.png", ["test: expected one folder of good parts, found OK and good"]),
+        ("train/Normal/1.png", ["train: expected one folder of good parts, found Normal and good"]),
+        ("Test/scratch/1.png", ["expected one folder test, found Test and test"]),
+        ("test/line1/OK/1.png", ["a good part among the defective ones"]),
+        ("train/good/NG/1.png", ["a folder NG of defective parts among the good ones"]),
+    ],
+)
+def test_what_may_be_good_or_not_is_refused(stray: str, words: list[str], mvtec: Path) -> None:
+    put(mvtec / stray)
+    with pytest.raises(DataError) as caught:
+        load_dataset(mvtec)
+    for part in words:
+        assert part in str(caught.value)
+
+
+def test_good_names_hold_in_plain_folders_too(plain: Path) -> None:
+    put(plain / "ng/Normal/0.png")
+    with pytest.raises(DataError, match="a good part among the defective ones"):
+        load_dataset(good=plain / "ok", defect=plain / "ng")
+    put(plain / "ok/reject/0.png")
+    with pytest.raises(DataError, match="a folder reject of defective parts among the good ones"):
+        load_dataset(good=plain / "ok")
+
+
+def test_folders_in_no_layout_are_answered_with_the_options_that_take_them(tmp_path: Path) -> None:
+    put(tmp_path / "parts/OK/0.png")
+    put(tmp_path / "parts/NG/0.png")
+    with pytest.raises(DataError, match=r"pass --good .*parts/OK --defect .*parts/NG$"):
+        load_dataset(tmp_path / "parts")
+    put(tmp_path / "other/a/0.png")
+    with pytest.raises(DataError, match=r"--good FOLDER, and --defect FOLDER"):
+        load_dataset(tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"--data.*--good.*--csv"):
+        load_dataset()
+
+
+# --- what is empty, and only to be tested
+
+
+@pytest.mark.parametrize("folder", ["test", "ground_truth", "ground_truth/scratch", "test/hole"])
+def test_empty_folders_are_taken_with_a_word(folder: str, mvtec: Path) -> None:
+    shutil.rmtree(mvtec / folder, ignore_errors=True)
+    if folder == "test":
+        shutil.rmtree(mvtec / "ground_truth")
+    (mvtec / folder).mkdir()
+    dataset = load_dataset(mvtec)
+    assert len(dataset.train) == 3
+    assert bool(dataset.notes) == (folder in ("test", "ground_truth"))
+    assert all(str(mvtec / folder) in note for note in dataset.notes)
+
+
+def test_other_folders_in_train_are_named(mvtec: Path) -> None:
+    put(mvtec / "train/scratch/0.png")
+    (note,) = load_dataset(mvtec).notes
+    assert "only good is used, not scratch" in note
+
+
+def test_evaluation_needs_no_images_to_train_on(mvtec: Path, visa: Path) -> None:
+    whole = load_dataset(mvtec)
+    without(mvtec / "train", mvtec)
+    assert load_dataset(mvtec, for_training=False).test == whole.test
+    text = "\n".join(line for line in VISA.splitlines() if ",train," not in line)
+    visa.write_text(text, encoding="utf-8")
+    assert len(load_dataset(csv=visa, for_training=False).test) == 3
+    without(mvtec / "test", mvtec)
+    with pytest.raises(DataError, match="evaluation needs labelled test images"):
+        load_dataset(mvtec, for_training=False)
+
+
+# --- masks
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["000", "000_mask", "000_gt", "000_GT", "000_label", "000-mask", "000_seg", "000_ground_truth", "000/000", "000/x"],
+)
+@pytest.mark.parametrize("ending", [".png", ".bmp"])
+def test_masks_under_the_names_of_public_datasets(name: str, ending: str, mvtec: Path) -> None:
+    mask = put(mvtec / f"ground_truth/scratch/{name}{ending}")
+    without(mvtec / "ground_truth/dent", mvtec)
+    (mvtec / "ground_truth/scratch/000_mask.png").unlink(missing_ok=name != "000_mask" or ending != ".png")
+    put(mask)
+    sample = next(s for s in load_dataset(mvtec).test if s.name == "test/scratch/000.png")
+    assert sample.mask_path == mask
+
+
+def test_masks_in_a_folder_of_their_own_belong_together(mvtec: Path, plain: Path) -> None:
+    (mvtec / "ground_truth/scratch/000_mask.png").unlink()
+    masks = tuple(put(mvtec / f"ground_truth/scratch/000/{number}.png") for number in ("000", "001"))
+    found = next(s for s in load_dataset(mvtec).test if s.name == "test/scratch/000.png")
+    assert found.mask_paths == masks
+    masks = tuple(put(plain / f"masks/dent/deep/a/{number}.png") for number in ("0", "1", "2"))
+    (plain / "masks/dent/deep/a_mask.bmp").unlink()
+    dataset = load_dataset(good=plain / "ok", defect=plain / "ng", masks=plain / "masks")
+    assert next(s for s in dataset.test if s.defect == "dent").mask_paths == masks
+
+
+def test_a_mask_beside_a_folder_of_masks_is_one_too_many(mvtec: Path) -> None:
+    put(mvtec / "ground_truth/scratch/000/0.png")
+    with pytest.raises(DataError, match="another mask"):
+        load_dataset(mvtec)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".webp"])
+def test_masks_with_smeared_edges_are_taken_with_a_word(ending: str, mvtec: Path) -> None:
+    mask = put(mvtec / f"ground_truth/scratch/001{ending}")
+    dataset = load_dataset(mvtec)
+    assert next(s for s in dataset.test if s.name == "test/scratch/001.png").mask_path == mask
+    (note,) = dataset.notes
+    assert f"scratch/001{ending}" in note
+    assert "save masks as PNG" in note
+
+
+# --- lists as spreadsheets and Windows write them
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace("/", "\\"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("object,split", "Object, Split"),
+        lambda text: text.replace("train,", "Train,"),
+    ],
+    ids=["semicolons", "tabs", "backslashes", "line ends", "column names", "splits"],
+)
+def test_a_csv_from_a_spreadsheet_is_the_same_dataset(edit: Callable[[str], str], visa: Path) -> None:
+    expected = load_dataset(csv=visa, category="candle")
+    visa.write_text(edit(VISA), encoding="utf-8", newline="")
+    assert load_dataset(csv=visa, category="candle") == expected
+
+
+def test_a_path_with_backslashes_that_is_not_there_is_explained(visa: Path) -> None:
+    visa.write_text(VISA.replace("candle/Data/Images/Normal/0001", "C:\\Data\\Normal\\0001"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 3: no file .*paths start at .*with / between folders"):
+        load_dataset(csv=visa, category="candle")
