@@ -310,3 +310,92 @@ def test_12_bits_in_16_come_out_as_8_bits_do(tmp_path: Path) -> None:
     samples = [Sample(tmp_path / name, None, None, name) for name in ("8.png", "12.png", "12.tif")]
     first, *others = (read.frame for read in read_frames(samples, spec))
     assert all(np.array_equal(frame, first) for frame in others)
+
+
+# --- copies by their pixels
+
+
+def put_as(path: Path, image: np.ndarray, *parameters: int) -> Sample:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, image, parameters)[1].tobytes())
+    return Sample(path)
+
+
+def same_pixels(folder: Path) -> list[Sample]:
+    """One grey image in files of which no two have the same bytes."""
+    grey = np.random.default_rng(1).integers(0, 255, (12, 10), np.uint8)
+    files = [
+        put_as(folder / "a0.png", grey, cv2.IMWRITE_PNG_COMPRESSION, 0),
+        put_as(folder / "a9.png", grey, cv2.IMWRITE_PNG_COMPRESSION, 9),
+        put_as(folder / "a.bmp", grey),
+        put_as(folder / "a.tif", np.repeat(grey[:, :, None], 3, axis=2)),
+        put_as(folder / "alpha.png", np.dstack([grey, grey, grey, np.full_like(grey, 255)])),
+        put_as(folder / "a.pgm", grey),
+    ]
+    assert len({file.path.read_bytes() for file in files}) == len(files)
+    return files
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_copies_at_another_compression_stay_on_one_side(share: float, tmp_path: Path) -> None:
+    copies = same_pixels(tmp_path)
+    samples = [*copies, *good_samples(tmp_path / "others", range(10))]
+    for seed in range(5):
+        split = split_good(samples, share, seed)
+        sides = {sample in split.calibration for sample in copies}
+        assert len(sides) == 1
+
+
+def test_one_image_in_many_files_is_one_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found 6 copies of one"):
+        split_good(same_pixels(tmp_path))
+
+
+def test_images_that_differ_in_their_lower_bits_are_no_copies(tmp_path: Path) -> None:
+    deep = np.full((12, 10), 1000, np.uint16)
+    assert len(split_good([put_as(tmp_path / "a.png", deep), put_as(tmp_path / "b.png", deep + 1)]).calibration) == 1
+
+
+def test_copies_are_not_tested_on_in_plain_folders(tmp_path: Path) -> None:
+    for number in range(10):
+        image = np.random.default_rng(number).integers(0, 255, (12, 10), np.uint8)
+        put_as(tmp_path / f"ok/{number}.png", image)
+        put_as(tmp_path / f"ok/{number}.bmp", image)
+    put(tmp_path / "ng/0.png")
+    dataset = load_dataset(good=tmp_path / "ok", defect=tmp_path / "ng")
+    train, test = ({sample.path.stem for sample in side} for side in (dataset.train, dataset.test[1:]))
+    assert test
+    assert train.isdisjoint(test)
+
+
+# --- masks of several files, or with smeared edges
+
+
+def test_masks_of_one_image_are_united(tmp_path: Path) -> None:
+    image = put(tmp_path / "a.png", size_hw=(8, 8))
+    halves = []
+    for name, rows in (("0.png", slice(0, 2)), ("1.png", slice(6, 8))):
+        mask = np.zeros((8, 8), np.uint8)
+        mask[rows] = 255
+        halves.append(put_as(tmp_path / name, mask).path)
+    found = read_sample_mask(Sample(image, "dent", halves[0], "", (halves[1],)), SPEC, (8, 8))
+    assert found is not None
+    assert found.all(axis=1).tolist() == [True, True, False, False, False, False, True, True]
+    wrong = put_mask(tmp_path / "2.png", size_hw=(9, 8))
+    with pytest.raises(DataError, match=r"2\.png: expected a mask of its image's size"):
+        read_sample_mask(Sample(image, "dent", halves[0], "", (wrong,)), SPEC, (8, 8))
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+def test_smeared_edges_of_a_mask_don_t_count(ending: str, tmp_path: Path) -> None:
+    image = put(tmp_path / "a.png", size_hw=(64, 64))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:41, 13:30] = 255
+    path = tmp_path / f"m{ending}"
+    put_as(path, mask, cv2.IMWRITE_JPEG_QUALITY if ending == ".jpg" else cv2.IMWRITE_WEBP_QUALITY, 60)
+    smeared = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert smeared is not None
+    assert (smeared > 0).sum() > 1.05 * (mask > 0).sum()
+    found = read_sample_mask(Sample(image, "dent", path), InputSpec(64, 64), (64, 64))
+    assert found is not None
+    assert np.array_equal(found, mask > 0)
