@@ -28,11 +28,12 @@ _EngineT = TypeVar("_EngineT", bound="Engine")
 
 def check_threads(threads: int | None) -> None:
     """Raise ConfigError for a number of CPU threads that this machine doesn't have; None leaves it to the library."""
-    most = os.cpu_count() or 1
-    if threads is not None and not 1 <= threads <= most:
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads must be at least 1, not {threads}")
+    if threads is not None and threads > (most := os.cpu_count() or 1):
         raise ConfigError(
-            f"threads must be at least 1 and at most {most}, the logical CPUs of this machine, not {threads}: more "
-            "would wait for each other; leave --threads out for the library's own choice"
+            f"threads must be at most {most}, the logical CPUs of this machine, not {threads}: more would wait for "
+            "each other; leave --threads out for the library's own choice"
         )
 
 

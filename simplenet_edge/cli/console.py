@@ -130,7 +130,8 @@ class ProgressLines:
         left = f", about {passed / done * (total - done):.0f} s left" if 0 < done < total else ""
         self._unsaid = f"{stage}: {done}/{total}{self._loss}, {passed:.0f} s{left}"
         self._loss = ""
-        if done == total or now - self._said >= (self._least_s if tenth > self._tenth else self._most_s):
+        quiet_s = now - self._said
+        if done == total or quiet_s >= self._most_s or (tenth > self._tenth and quiet_s >= self._least_s):
             self._said, self._tenth = now, tenth
             self.stop()
 

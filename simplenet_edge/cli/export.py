@@ -111,8 +111,8 @@ def _conclusion(precision: str, record: dict[str, Any]) -> str:
     names = f" ({listed([*in_float, *others])})" if in_float or others else ""
     return (
         f"{precision} is as good as fp32: {len(in_float)} of its {record['layers']} layers and {len(others)} other "
-        f"nodes stay in float32{names}; its maps differ by {record['map_difference']:.2%} of their range, and {gate['flips']} "
-        f"of {gate['n_images']} verdicts flip on {gate['images']} images"
+        f"nodes stay in float32{names}; its maps differ by {record['map_difference']:.2%} of their range, and "
+        f"{gate['flips']} of {gate['n_images']} verdicts flip on {gate['images']} images"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.cli.conftest import Run
@@ -24,3 +25,11 @@ def test_options_that_would_be_ignored_are_refused(run: Run, run_folder: Path) -
     assert run("export", run_folder, "--int8", "x")[0] == 2
     code, _, err = run("export", run_folder, "--explain", "--json")
     assert (code, "pass one of them" in err) == (2, True)
+
+
+def test_a_precision_ends_with_one_sentence(run: Run, run_folder: Path, tmp_path: Path) -> None:
+    code, _, err = run("export", run_folder, "-o", tmp_path / "b", "--fp16")
+    assert code == 0, err
+    (conclusion,) = [line for line in err.splitlines() if line.startswith("fp16 is as good as fp32: ")]
+    assert re.search(r"\d+ of its \d+ layers and \d+ other nodes stay in float32", conclusion)
+    assert "verdicts flip on 4 calibration images" in conclusion

@@ -7,9 +7,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
+import torchvision
 
-from tests.cli.conftest import TRAIN, Run
+from simplenet_edge.cli.console import ProgressLines
+from tests.cli.conftest import TRAIN, Run, output_of
 
 pytestmark = pytest.mark.slow
 
@@ -92,3 +97,81 @@ def test_the_papers_recipe_has_no_memory(run: Run, parts: Path, tmp_path: Path) 
     code, _, err = run(*TRAIN, "--data", parts, "--recipe", "paper", "--memory", "7", "-o", tmp_path / "run")
     assert code == 2
     assert "leave --memory out" in err
+
+
+def test_progress_is_told_in_a_log(run: Run, parts: Path, tmp_path: Path) -> None:
+    code, _, err = run(*TRAIN, "--data", parts, "--alpha", "0.3", "-o", tmp_path / "run")
+    assert code == 0, err
+    for stage in ("checking: 20/20", "features: ", "training: 4/4, loss "):
+        assert stage in err
+
+
+def test_what_is_odd_about_the_images_is_told(run: Run, parts: Path, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    shutil.copytree(parts / "train" / "good", good)
+    image = cv2.imread(str(next(good.iterdir())))
+    assert image is not None
+    cv2.imwrite(str(good / "copy.bmp"), image)
+    cv2.imwrite(str(good / "flat.png"), np.full_like(image, 9))
+    code, _, err = run(*TRAIN, "--good", good, "--alpha", "0.3", "-o", tmp_path / "run")
+    assert code == 0, err
+    assert "copies: 1 image with the same pixels" in err
+    assert "flat: 1 image with one grey level everywhere: good/flat.png" in err
+
+
+@pytest.mark.parametrize("levels", [(0,), (0, 50, 100)])
+def test_images_that_teach_nothing_are_refused(run: Run, tmp_path: Path, levels: tuple[int, ...]) -> None:
+    (tmp_path / "good").mkdir()
+    for i in range(12):
+        cv2.imwrite(str(tmp_path / "good" / f"{i}.png"), np.full((64 + i, 64, 3), levels[i % len(levels)], np.uint8))
+    code, out, err = run(*TRAIN, "--data", tmp_path / "good", "-o", tmp_path / "run")
+    assert (code, out) == (3, "")
+    assert "found 12 of 12 flat" in err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("size", "backbone", "least"), [("10", "resnet18", 32), ("20x256", "resnet18", 32)])
+def test_inputs_of_too_few_patches_are_refused(
+    run: Run, parts: Path, tmp_path: Path, size: str, backbone: str, least: int
+) -> None:
+    words = ("--backbone", backbone, "--random-weights", "--size", size)
+    code, _, err = run("train", *words, "--data", parts, "-o", tmp_path / "run")
+    assert code == 2
+    assert f"pass --size {least} or more" in err.splitlines()[-1]
+    enough = ("--backbone", backbone, "--random-weights", "--size", str(least), "--meta-epochs", "1", "--alpha", "0.3")
+    assert run("train", *enough, "--data", parts, "-o", tmp_path / "run")[0] == 0
+
+
+def test_weights_of_another_backbone_name_it(run: Run, parts: Path, tmp_path: Path) -> None:
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "w.pth")
+    code, _, err = run("train", "--weights", tmp_path / "w.pth", "--data", parts, "-o", tmp_path / "run")
+    assert code == 4
+    assert "pass --backbone mobilenet_v2" in err.splitlines()[-1]
+
+
+def test_ctrl_c_in_training_names_resume(
+    run: Run, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: ProgressLines, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    words = (*TRAIN, "--data", parts, "--alpha", "0.3", "-o", tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(ProgressLines, "loss", stop)
+        code, out, err = run(*words)
+    assert (code, out) == (130, "")
+    assert "the same command with --resume goes on" in err.splitlines()[-1]
+    assert run(*words, "--resume")[0] == 0
+
+
+def test_defective_parts_may_be_named_and_keep_some_good_ones_from_training(
+    run: Run, parts: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(parts / "test" / "scratch", tmp_path / "ng" / "scratch")
+    words = ("--good", parts / "train" / "good", "--defect", tmp_path / "ng")
+    code, _, err = run(*TRAIN, *words, "--alpha", "0.3", "-o", tmp_path / "run")
+    assert code == 0, err
+    split = json.loads((tmp_path / "run" / "training.json").read_text())["split"]
+    evaluated = output_of(run("evaluate", tmp_path / "run", *words, "--json"))
+    tested = {image["path"] for image in evaluated["images"]}
+    assert tested.isdisjoint([*split["train"], *split["calibration"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,9 @@ def test_options_that_cannot_work_are_refused(bundle: Bundle) -> None:
         open_engine(bundle, "tensorflow")
     with pytest.raises(ConfigError, match="at least 1, not 0"):
         open_engine(bundle, "onnxruntime", threads=0)
+    for engine in ("onnxruntime", "openvino"):
+        with pytest.raises(ConfigError, match=f"at most {os.cpu_count()}, the logical CPUs of this machine, not 500"):
+            open_engine(bundle, engine, threads=500)
     with pytest.raises(ConfigError, match="no threads to set"):
         open_engine(bundle, "fake", threads=2)
     with pytest.raises(BundleError, match="no int8 graph; it has fp32"):

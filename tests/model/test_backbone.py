@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +84,38 @@ def test_loads_a_state_dict_of_the_whole_model(tmp_path: Path) -> None:
 def save_state(tmp_path: Path, state: object) -> Path:
     torch.save(state, tmp_path / "weights.pth")
     return tmp_path / "weights.pth"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state},
+        lambda state: {"model": {"state_dict": state}, "optimizer": {}},
+        lambda state: {f"module.{key}": value for key, value in state.items()},
+        lambda state: {"model_state_dict": {f"module.model.{key}": value for key, value in state.items()}},
+    ],
+    ids=["state_dict", "model", "nested", "module.", "all of it"],
+)
+def test_loads_weights_as_training_scripts_save_them(wrap: Callable[[dict[str, Any]], object], tmp_path: Path) -> None:
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    backbone = Backbone("resnet18", ("layer1",))
+    load_weights_file(backbone, save_state(tmp_path, wrap(state)))
+    assert torch.equal(backbone.state_dict()["body.conv1.weight"], state["conv1.weight"])
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
+def test_weights_of_another_known_backbone_are_told(name: str, tmp_path: Path) -> None:
+    state = torchvision.models.get_model(name, weights=None).state_dict()
+    for model in ("wide_resnet50_2", "resnet18"):
+        with pytest.raises(WeightsError, match=f"they are weights of {name}: pass --backbone {name}$"):
+            load_weights_file(Backbone(model, ("layer1",)), save_state(tmp_path, state))
+
+
+@pytest.mark.parametrize("state", [{}, {0: torch.zeros(1)}, {"a.b": 1}, {"module": {}}, {"model": {"model": {}}}])
+def test_dicts_of_anything_else_are_refused(state: object, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):
+        load_weights_file(Backbone("resnet18", ("layer1",)), save_state(tmp_path, state))
 
 
 def test_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from simplenet_edge.data.facts import ImageFacts
 from simplenet_edge.data.reading import read_whole_mask
 from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.report.gallery import data_uri, html_text
-from simplenet_edge.evaluation.report.style import STYLE
 from simplenet_edge.files import write_text
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import outline
@@ -23,25 +23,22 @@ from simplenet_edge.spec import Frames
 
 __all__ = ["write_check_page"]
 
+_FILES = Path(__file__).parent
 _SHOWN = 6  # images of a finding
 _UNUSUAL = 12  # images that look least like the others
 
 
 def write_check_page(folder: Path, report: CheckReport) -> Path:
     """Write `check.html` into `folder`, atomic, and return its path. Raises DataError where the disk refuses."""
-    path, title = folder / "check.html", html_text(f"{report.dataset.name}: {report.dataset.layout}")
-    refusal = (
-        "" if report.refusal is None else f'<p class="warning">Training would refuse: {html_text(report.refusal)}</p>'
+    path = folder / "check.html"
+    page = Template((_FILES / "check.html").read_text(encoding="utf-8"))
+    refusal = report.refusal and f'<p class="warning">Training would refuse: {html_text(report.refusal)}</p>'
+    text = page.substitute(
+        title=html_text(f"{report.dataset.name}: {report.dataset.layout}"),
+        style=(_FILES / "report.css").read_text(encoding="utf-8"),
+        sections="\n".join([refusal or "", _table(report.groups), *_findings(report), _unusual(report)]),
     )
-    body = [f"<header><h1>{title}</h1>{refusal}</header>", _table(report.groups), *_findings(report), _unusual(report)]
-    write_text(
-        path,
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n",
-    )
+    write_text(path, text)
     return path
 
 
