@@ -6,64 +6,24 @@ import re
 
 __all__ = ["is_bad_name", "is_good_name"]
 
-_GOOD = frozenset(
-    [
-        "accept",
-        "accepted",
-        "conforming",
-        "defectfree",
-        "faultfree",
-        "good",
-        "gut",
-        "io",
-        "nodefect",
-        "nodefects",
-        "nominal",
-        "nondefective",
-        "normal",
-        "ok",
-        "okay",
-        "pass",
-        "passed",
-    ]
+_GOOD = re.compile(
+    "accept(ed)?|conforming|(defect|fault)free|good|gut|io|no(n)?defect(s|ive)?|nominal|normal|ok(ay)?|pass(ed)?"
 )
-_BAD = frozenset(
-    [
-        "abnormal",
-        "anomalous",
-        "anomalies",
-        "anomaly",
-        "bad",
-        "defect",
-        "defective",
-        "defects",
-        "fail",
-        "failed",
-        "faulty",
-        "ko",
-        "ng",
-        "nio",
-        "nogood",
-        "nok",
-        "notgood",
-        "notok",
-        "reject",
-        "rejected",
-        "rejects",
-        "schlecht",
-    ]
+_BAD = re.compile(
+    "abnormal|anomal(y|ies|ous)|bad|defect(s|ive)?|fail(ed)?|faulty|ko|nio|ng|nok|no(t)?(good|ok)|reject(s|ed)?|"
+    "schlecht"
 )
-_FILLERS = frozenset(["class", "image", "images", "part", "parts", "sample", "samples"])
+_FILLERS = frozenset({"class", "image", "images", "part", "parts", "sample", "samples"})
 
 
 def is_good_name(name: str) -> bool:
     """Whether a folder or a label of this name means good parts: `good`, `OK`, `Normal`, `i.O.`, `good_parts`, ..."""
-    return _plain(name) in _GOOD
+    return _GOOD.fullmatch(_plain(name)) is not None
 
 
 def is_bad_name(name: str) -> bool:
     """Whether it means defective parts of no particular class: `NG`, `defect`, `n.i.O.`, ..."""
-    return _plain(name) in _BAD
+    return _BAD.fullmatch(_plain(name)) is not None
 
 
 def _plain(name: str) -> str:
