@@ -21,7 +21,7 @@ from simplenet_edge.bundle import Bundle
 from simplenet_edge.errors import ConfigError, EngineError, EngineInputError
 from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "check_threads"]
 
 _EngineT = TypeVar("_EngineT", bound="Engine")
 

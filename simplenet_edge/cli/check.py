@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,8 +50,8 @@ def check(
         if images.data is not None:
             raise ConfigError("DATA and --data are the same; name one of them")
         images = dataclasses.replace(images, data=dataset)
-    logging.getLogger("simplenet_edge").setLevel(logging.ERROR)  # it all stands in the findings
-    loaded = images.dataset()
+    with _quiet_log():
+        loaded = images.dataset()
     with progress_bars() as bars:
         report = check_dataset(loaded, bit_depth, bars.report)
     if json == Path("-"):
@@ -64,6 +66,18 @@ def check(
         note(f"oddest images: {write_check_page(output, report)}")
     if report.refusal is not None:
         raise DataError(f"training would refuse this: {report.refusal}")
+
+
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Keep what the loader says of the folders out of the log: it stands among the findings."""
+    log = logging.getLogger("simplenet_edge")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _print(report: CheckReport) -> None:

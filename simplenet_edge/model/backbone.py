@@ -166,25 +166,27 @@ def _load_state(backbone: Backbone, state: dict[str, Tensor], source: str) -> No
     if missing or unknown:
         raise WeightsError(
             f"{source} does not fit {backbone.name}: {len(missing)} tensors missing ({', '.join(missing[:3]) or '-'}), "
-            f"{len(unknown)} unknown ({', '.join(unknown[:3]) or '-'}); {_fitting(state)}"
+            f"{len(unknown)} unknown ({', '.join(unknown[:3]) or '-'}); {_advice(state, backbone.name)}"
         )
     for key in sorted(set(needed) - counters):
         if state[key].shape != needed[key].shape:
             raise WeightsError(
                 f"{source} does not fit {backbone.name}: {key} has shape {tuple(state[key].shape)}, "
-                f"expected {tuple(needed[key].shape)}; {_fitting(state)}"
+                f"expected {tuple(needed[key].shape)}; {_advice(state, backbone.name)}"
             )
     body.load_state_dict({key: state.get(key, value) for key, value in needed.items()})
     backbone.weights_source = source
 
 
-def _fitting(state: dict[str, Tensor]) -> str:
-    """What to do about weights that don't fit: which backbone they are of, where that is one of the known ones."""
+def _advice(state: dict[str, Tensor], wanted: str) -> str:
+    """What to do about weights that don't fit `wanted`: which backbone they are of, where that is a known one."""
     shapes = {key: value.shape for key, value in state.items()}
     for name in BACKBONE_DEFAULTS:
+        if name == wanted:
+            continue
         with torch.device("meta"):
             needed = _torchvision_model(name).state_dict()
         others = [key for key, value in needed.items() if shapes.get(key) != value.shape and "num_batches" not in key]
         if len(others) <= _CLASSIFIER_TENSORS:
             return f"they are weights of {name}: pass --backbone {name}"
-    return "name the model that they are of with --backbone"
+    return "if they are weights of another model, name it with --backbone"

@@ -67,29 +67,35 @@ def train(
 
     With `resume`, an interrupted run in `folder` goes on where its last meta-epoch ended and, on a CPU, comes to the
     same bits as an unbroken one; a finished run is returned as it is. `on_message` is told what is odd about the
-    images, a sentence a kind. `after_meta_epoch` only watches: it must not change the model. Where the usual share of
+    images, a sentence per kind. `after_meta_epoch` only watches: it must not change the model. Where the usual share of
     calibration images is too small for `alpha`, `calibration_share` enlarges it. Raises ConfigError where `folder`
     holds another run or another process trains in it, DataError for images that can't be used or teach nothing, or
     where the disk refuses.
     """
+    data_fingerprint = fingerprint(good)
+    key = _run_key(model, config, data_fingerprint)
+    with disk_errors(folder), _claimed(folder, key, resume) as finished:
+        if finished:
+            run = TrainingRun.load(folder)
+        else:
+            split = _checked_split(model, good, config, progress, on_message)
+            run = _train(model, split, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
+        shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
+        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    return run
+
+
+def _checked_split(
+    model: SimpleNet, good: Sequence[Sample], config: TrainConfig, progress: Progress, on_message: OnMessage
+) -> Split:
+    """The split of good parts that have been looked over. Raises DataError where they can't teach anything."""
     share = calibration_share(len(good), config.alpha, config.calibration_share)
     check_bit_depth(good, model.input_spec)
     facts = gather_facts(good, model.input_spec.bit_depth, progress)
     refuse_untrainable(facts, config.max_corrupt_share)
     for finding in image_findings(facts):
         on_message(f"{finding.kind}: {finding.text}")
-    split = split_good(good, share, config.seed, [one.pixels for one in facts])
-    data_fingerprint = fingerprint(good)
-    key = _run_key(model, config, data_fingerprint)
-    with disk_errors(folder), _claimed(folder, key, resume) as finished:
-        run = (
-            TrainingRun.load(folder)
-            if finished
-            else _train(model, split, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
-        )
-        shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
-        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
-    return run
+    return split_good(good, share, config.seed, [one.pixels for one in facts])
 
 
 def _train(

@@ -127,7 +127,7 @@ def test_images_that_teach_nothing_are_refused(run: Run, tmp_path: Path, levels:
     code, out, err = run(*TRAIN, "--data", tmp_path / "good", "-o", tmp_path / "run")
     assert (code, out) == (3, "")
     assert "found 12 of 12 flat" in err.splitlines()[-1]
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "model.json").exists()
 
 
 @pytest.mark.parametrize(("size", "backbone", "least"), [("10", "resnet18", 32), ("20x256", "resnet18", 32)])

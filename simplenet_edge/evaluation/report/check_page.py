@@ -23,7 +23,13 @@ from simplenet_edge.spec import Frames
 
 __all__ = ["write_check_page"]
 
-_FILES = Path(__file__).parent
+_STYLE = Path(__file__).with_name("report.css")
+_PAGE = Template(
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    "<title>$title</title>\n<style>\n$style</style>\n</head>\n<body>\n<main>\n<header><h1>$title</h1></header>\n"
+    "$sections\n</main>\n</body>\n</html>\n"
+)
 _SHOWN = 6  # images of a finding
 _UNUSUAL = 12  # images that look least like the others
 
@@ -31,11 +37,10 @@ _UNUSUAL = 12  # images that look least like the others
 def write_check_page(folder: Path, report: CheckReport) -> Path:
     """Write `check.html` into `folder`, atomic, and return its path. Raises DataError where the disk refuses."""
     path = folder / "check.html"
-    page = Template((_FILES / "check.html").read_text(encoding="utf-8"))
     refusal = report.refusal and f'<p class="warning">Training would refuse: {html_text(report.refusal)}</p>'
-    text = page.substitute(
+    text = _PAGE.substitute(
         title=html_text(f"{report.dataset.name}: {report.dataset.layout}"),
-        style=(_FILES / "report.css").read_text(encoding="utf-8"),
+        style=_STYLE.read_text(encoding="utf-8"),
         sections="\n".join([refusal or "", _table(report.groups), *_findings(report), _unusual(report)]),
     )
     write_text(path, text)
