@@ -119,15 +119,17 @@ class ProgressLines:
         self._stage = self._loss = self._unsaid = ""
         self._began = self._said = 0.0
         self._tenth = 0
+        self._first = 0  # what a stage that goes on had done before
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Write a line where one is due."""
         now = time.monotonic()
         if stage != self._stage:
             self.stop()
-            self._stage, self._began, self._said, self._tenth = stage, now, now, 0
+            self._stage, self._began, self._said, self._tenth, self._first = stage, now, now, 0, done
         passed, tenth = now - self._began, 10 * done // max(total, 1)
-        left = f", about {passed / done * (total - done):.0f} s left" if 0 < done < total else ""
+        per_step = passed / max(done - self._first, 1)
+        left = f", about {per_step * (total - done):.0f} s left" if self._first < done < total else ""
         self._unsaid = f"{stage}: {done}/{total}{self._loss}, {passed:.0f} s{left}"
         self._loss = ""
         quiet_s = now - self._said
