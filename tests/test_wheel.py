@@ -11,7 +11,7 @@ def expected_names() -> set[str]:
     """Every module, `py.typed`, and the files of the monitor page and the report."""
     page = ROOT / "simplenet_edge" / "runtime" / "monitor" / "page"
     report = ROOT / "simplenet_edge" / "evaluation" / "report"
-    files = [*page.iterdir(), report / "report.css", report / "report.html"]
+    files = [*page.iterdir(), *report.glob("*.css"), *report.glob("*.html")]
     expected = {"simplenet_edge/py.typed", *(path.relative_to(ROOT).as_posix() for path in files)}
     folders = {"simplenet_edge": ROOT / "simplenet_edge"}
     for part in ("export", "engines"):

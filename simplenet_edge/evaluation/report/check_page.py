@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from string import Template
 
 import numpy as np
 
@@ -15,7 +14,8 @@ from simplenet_edge.data.check import CheckReport, Group
 from simplenet_edge.data.facts import ImageFacts
 from simplenet_edge.data.reading import read_whole_mask
 from simplenet_edge.errors import DataError
-from simplenet_edge.evaluation.report.gallery import data_uri, html_text
+from simplenet_edge.evaluation.report.gallery import data_uri
+from simplenet_edge.evaluation.report.page import html_page, html_text
 from simplenet_edge.files import write_text
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import outline
@@ -23,13 +23,6 @@ from simplenet_edge.spec import Frames
 
 __all__ = ["write_check_page"]
 
-_STYLE = Path(__file__).with_name("report.css")
-_PAGE = Template(
-    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    "<title>$title</title>\n<style>\n$style</style>\n</head>\n<body>\n<main>\n<header><h1>$title</h1></header>\n"
-    "$sections\n</main>\n</body>\n</html>\n"
-)
 _SHOWN = 6  # images of a finding
 _UNUSUAL = 12  # images that look least like the others
 
@@ -38,12 +31,10 @@ def write_check_page(folder: Path, report: CheckReport) -> Path:
     """Write `check.html` into `folder`, atomic, and return its path. Raises DataError where the disk refuses."""
     path = folder / "check.html"
     refusal = report.refusal and f'<p class="warning">Training would refuse: {html_text(report.refusal)}</p>'
-    text = _PAGE.substitute(
-        title=html_text(f"{report.dataset.name}: {report.dataset.layout}"),
-        style=_STYLE.read_text(encoding="utf-8"),
-        sections="\n".join([refusal or "", _table(report.groups), *_findings(report), _unusual(report)]),
-    )
-    write_text(path, text)
+    title = f"{report.dataset.name}: {report.dataset.layout}"
+    header = f"<header><h1>{html_text(title)}</h1></header>"
+    sections = [header, refusal or "", _table(report.groups), *_findings(report), _unusual(report)]
+    write_text(path, html_page(title, sections))
     return path
 
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from html import escape
 
 import cv2
 import numpy as np
 
 from simplenet_edge.data.reading import read_sample_mask
 from simplenet_edge.errors import DataError
-from simplenet_edge.evaluation.results import Evaluation, ImageResult, printable
+from simplenet_edge.evaluation.report.page import html_text
+from simplenet_edge.evaluation.results import Evaluation, ImageResult
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import HEAT_BGR, outline, overlay
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, OperatingPoint, Predictor, ScoreStatistics
 
-__all__ = ["counted", "data_uri", "galleries", "html_text"]
+__all__ = ["counted", "data_uri", "galleries"]
 
 _SHOWN = 8  # images in a gallery
 _VIEW_SIZE = 320  # longest side of a shown image, in pixels
@@ -126,11 +126,6 @@ def data_uri(view: Frames) -> str:
         view = np.asarray(cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
     _, jpeg = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"
-
-
-def html_text(raw: str) -> str:
-    """Any text, file names included, as HTML text."""
-    return escape(printable(raw))
 
 
 def counted(n: int, noun: str) -> str:

@@ -15,7 +15,8 @@ from sklearn.metrics import roc_curve
 
 from simplenet_edge.evaluation.metrics import AUPRO_LIMIT
 from simplenet_edge.evaluation.report.charts import roc_svg, score_histogram_svg, trade_off_svg
-from simplenet_edge.evaluation.report.gallery import counted, galleries, html_text
+from simplenet_edge.evaluation.report.gallery import counted, galleries
+from simplenet_edge.evaluation.report.page import html_page, html_text
 from simplenet_edge.evaluation.results import Evaluation
 from simplenet_edge.files import write_text
 from simplenet_edge.spec import Predictor, ScoreStatistics
@@ -51,15 +52,9 @@ def write_report(
         galleries(evaluation, predictor, normal),
         _corrupt_files(evaluation),
         _about(about or {}),
+        Template((_FILES / "footer.html").read_text(encoding="utf-8")).substitute(aupro_limit=f"{AUPRO_LIMIT:.0%}"),
     ]
-    page = Template((_FILES / "report.html").read_text(encoding="utf-8"))
-    text = page.substitute(
-        title=html_text(title),
-        style=(_FILES / "report.css").read_text(encoding="utf-8"),
-        sections="\n".join(section for section in sections if section),
-        aupro_limit=f"{AUPRO_LIMIT:.0%}",
-    )
-    write_text(path, text)
+    write_text(path, html_page(title, sections))
 
 
 def _header(evaluation: Evaluation, title: str) -> str:
