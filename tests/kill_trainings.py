@@ -1,10 +1,11 @@
-"""Kill a training before each of its steps in turn, and let it go on after each. Prints JSON."""
+"""Kill a training before each n-th of its steps in turn, and let it go on after each: `n` as argument. Prints JSON."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections import Counter
 from functools import partial
@@ -39,5 +40,5 @@ with tempfile.TemporaryDirectory() as temporary:
             counts["same"] += 1
         except AssertionError:
             counts["different"] += 1
-        step += 1
+        step += int(sys.argv[1])
 print(json.dumps(counts))  # noqa: T201

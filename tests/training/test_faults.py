@@ -112,7 +112,7 @@ def test_an_output_that_is_a_file_is_one_error(parts: Dataset, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_step_comes_to_the_same_bits() -> None:
-    found = outcomes(Path(__file__).parents[1] / "kill_trainings.py")
+    found = outcomes(Path(__file__).parents[1] / "kill_trainings.py", "7")  # with 1, all of about 65 steps
     assert found["different"] == 0
-    assert found["same"] > 60
+    assert found["same"] > 8
     assert found["same"] == found["killed"]
