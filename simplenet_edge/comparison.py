@@ -7,7 +7,7 @@ which an offset in the scores does not change. Scores are `(B,)`, maps `(B, H, W
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ __all__ = ["FP32_TOLERANCE", "Comparison", "Differences", "Flips", "compare", "m
 FP32_TOLERANCE = 1e-4
 """Largest difference, as a share of the scale, that the order of FP32 additions explains."""
 
-Scores = npt.NDArray[np.floating[Any]]
+Scores: TypeAlias = "npt.NDArray[np.floating[Any]]"  # as text: numpy 1.21 can't evaluate it
 
 
 @dataclass(frozen=True)

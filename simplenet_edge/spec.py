@@ -11,12 +11,25 @@ import math
 import sys
 import types
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
-import numpy.typing as npt
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from simplenet_edge.errors import ConfigError
+
+if TYPE_CHECKING:  # not at run time: `doctor` starts where numpy doesn't load
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -34,7 +47,7 @@ __all__ = [
     "to_dict",
 ]
 
-Frames = npt.NDArray[np.uint8]
+Frames: TypeAlias = "npt.NDArray[np.uint8]"
 """Camera or model frames: uint8, `(H, W, 3)` or `(B, H, W, 3)`, BGR."""
 
 ResizeRule = Literal["stretch", "letterbox", "center-crop"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ __all__ = [
 AUPRO_LIMIT = 0.3
 """False-positive rate up to which AUPRO integrates, as MVTec's authors do."""
 
-Scores = npt.NDArray[np.floating[Any]]
+Scores: TypeAlias = "npt.NDArray[np.floating[Any]]"  # as text: numpy 1.21 can't evaluate it
 Labels = npt.NDArray[np.bool_]
 
 

@@ -106,6 +106,8 @@ def _resized_hw(image_hw: tuple[int, ...], spec: InputSpec) -> tuple[int, int]:
 def _resize_and_cut(image: npt.NDArray[np.uint8], spec: InputSpec, interpolation: int) -> npt.NDArray[np.uint8]:
     height, width = _resized_hw(image.shape[:2], spec)
     if (height, width) != image.shape[:2]:
+        if image.shape[:2] == (1, 1):  # one pixel of three channels, which OpenCV 4.5.4 refuses
+            image = np.repeat(image, 2, axis=0)
         image = np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
     if spec.resize == "letterbox":
         return _pad(image, spec)

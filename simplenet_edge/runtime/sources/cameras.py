@@ -19,6 +19,8 @@ __all__ = ["Camera", "NetworkCamera", "PipelineCamera", "csi_pipeline"]
 
 _FPS_SLACK = 0.05  # drivers round, and say 29.97 for 30
 _ADVICE = "check the address, the user and password (in them '@' is written %40, '/' %2F, '#' %23), the network"
+# With more, FFmpeg holds back a frame per thread. Versions before 4.7 can't be told.
+_ONE_THREAD = {cv2.CAP_PROP_N_THREADS: 1} if hasattr(cv2, "CAP_PROP_N_THREADS") else {}
 _ENDLESS_MS = 24 * 3600 * 1000
 
 
@@ -109,7 +111,7 @@ class NetworkCamera(LiveSource):
             {
                 cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: timeout_ms,
                 cv2.CAP_PROP_READ_TIMEOUT_MSEC: timeout_ms,
-                cv2.CAP_PROP_N_THREADS: 1,
+                **_ONE_THREAD,
             },
         )
 

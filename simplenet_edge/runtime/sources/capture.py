@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 import cv2
+import numpy as np
 
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import decode_image, to_bgr
@@ -22,11 +23,15 @@ _SECRET = re.compile(
 
 
 class CaptureDevice:
-    """An open VideoCapture; uint8 `(H, W, 3)` BGR. With `gives_jpegs`, what it gives are still encoded."""
+    """An open VideoCapture; uint8 `(H, W, 3)` BGR. With `gives_jpegs`, what it gives are still encoded.
 
-    def __init__(self, capture: cv2.VideoCapture, gives_jpegs: bool = False) -> None:
+    Frames are turned clockwise by `turn` degrees, a multiple of 90.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture, gives_jpegs: bool = False, turn: int = 0) -> None:
         self._capture = capture
         self._gives_jpegs = gives_jpegs
+        self._turn = turn
 
     def read(self) -> Frames:
         """The next image. Raises SourceError when none comes, DataError for one that can't be used."""
@@ -35,7 +40,8 @@ class CaptureDevice:
         decoded, image = self._capture.retrieve()
         if not decoded:
             raise DataError("the frame can't be decoded; check the camera, its cable and its network")
-        return decode_image(image.tobytes()) if self._gives_jpegs else to_bgr(image)
+        frame = decode_image(image.tobytes()) if self._gives_jpegs else to_bgr(image)
+        return np.ascontiguousarray(np.rot90(frame, -self._turn // 90))
 
     def get(self, property_id: int) -> float:
         """A property by OpenCV's number."""
@@ -64,10 +70,18 @@ def open_capture(
         raise SourceError(f"OpenCV {cv2.__version__} could not open {call}; {advice}")
     if capture.getBackendName() != "FFMPEG":
         return CaptureDevice(capture)
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # frames upright; what it is by default depends on the version
-    is_jpeg = int(capture.get(cv2.CAP_PROP_FOURCC)) in _JPEG_CODES and not capture.get(cv2.CAP_PROP_ORIENTATION_META)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # what it is by default depends on the version
     # FFmpeg conceals damage, so that JPEGs are taken as they are.
-    return CaptureDevice(capture, is_jpeg and capture.set(cv2.CAP_PROP_FORMAT, -1))
+    is_jpeg = int(capture.get(cv2.CAP_PROP_FOURCC)) in _JPEG_CODES and capture.set(cv2.CAP_PROP_FORMAT, -1)
+    return CaptureDevice(capture, is_jpeg, _turn(capture))
+
+
+def _turn(capture: cv2.VideoCapture) -> int:
+    """Degrees by which the container says that its frames are to be turned clockwise; 0 where it says anything else."""
+    degrees = round(capture.get(cv2.CAP_PROP_ORIENTATION_META))
+    if cv2.__version__.startswith("4.6."):  # in Debian 12 and Ubuntu 24.04; this version alone counts the other way
+        degrees = -degrees % 360
+    return degrees if degrees % 90 == 0 else 0
 
 
 def has_gstreamer() -> bool:

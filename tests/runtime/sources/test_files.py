@@ -174,7 +174,8 @@ def test_of_a_damaged_video_every_frame_comes_or_is_an_error(
 ) -> None:
     path = write_video(tmp_path / name, codec)
     data = bytearray(path.read_bytes())
-    start, end = len(data) // 3, len(data) // 2
+    first = data.index(b"mdat" if name.endswith(".mp4") else b"movi") + 4  # of a damaged header FFmpeg's versions differ
+    start, end = (first + (len(data) - first) // part for part in (3, 2))
     if damage == "holes":
         for hole in range(start, end, 512):
             data[hole : hole + 256] = bytes(256)
@@ -229,16 +230,21 @@ def test_damaged_frames_of_a_motion_jpeg_are_invalid_where_they_are(tmp_path: Pa
     assert [record.frame_id for record in records if record.error] == [3, N_FRAMES - 1]
 
 
-def test_a_video_is_turned_as_its_container_says(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "line.mp4", "mp4v")
+@pytest.mark.parametrize(("name", "codec"), [("line.mp4", "mp4v"), ("line.mov", "MJPG")])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_video_is_turned_as_its_container_says(tmp_path: Path, name: str, codec: str, degrees: int) -> None:
+    path = write_video(tmp_path / name, codec)
     upright = [image_of(record) for record in records_of(path)]
-    matrix = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    quarter = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    matrix, turned = (
+        struct.pack(">9i", c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 0x40000000)
+        for c, s in ((1, 0), (cos, sin))
+    )
     data = path.read_bytes()
     track = data.index(matrix, data.index(b"tkhd"))
-    path.write_bytes(data[:track] + quarter + data[track + len(matrix) :])
+    path.write_bytes(data[:track] + turned + data[track + len(matrix) :])
     for record, image in zip(records_of(path), upright, strict=True):
-        np.testing.assert_array_equal(image_of(record), np.rot90(image, -1))
+        np.testing.assert_array_equal(image_of(record), np.rot90(image, -degrees // 90))
 
 
 def test_what_is_no_image_in_a_folder_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
