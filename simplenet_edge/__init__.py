@@ -15,7 +15,12 @@ Importing this imports nothing else: each name brings its module when it is firs
 work without PyTorch.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime reports usage to its makers and keeps an id in the home folder unless this is set before it is imported.
+# Here, since this runs before all of our own imports; child processes inherit it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from simplenet_edge.bundle import Bundle

@@ -35,7 +35,6 @@ app = typer.Typer(
     name="simplenet-edge",
     help="SimpleNet anomaly detection, from images of good parts to a verified engine beside the line.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for command in (
@@ -83,9 +82,11 @@ def main() -> None:
         sys.exit(DataError.exit_code)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        sys.stderr.write(f"error: {error.name} is not installed; run: pip install 'simplenet-edge[{extra}]'\n")
+        cure = f"pip install 'simplenet-edge[{extra}]'" if extra else "simplenet-edge doctor"
+        sys.stderr.write(f"error: {error.name} is not installed; run: {cure}\n")
+        sys.exit(1)
+    except ImportError as error:
+        sys.stderr.write(f"error: a library does not load ({' '.join(str(error).split())}); run: simplenet-edge doctor\n")
         sys.exit(1)
 
 

@@ -39,7 +39,7 @@ def test_from_images_to_verdicts(run: Run, parts: Path, tmp_path: Path) -> None:
 
 
 def test_tables_are_for_people(run: Run, bundle_path: Path) -> None:
-    for words in (("inspect", bundle_path), ("verify", bundle_path), ("doctor",)):
+    for words in (("inspect", bundle_path), ("verify", bundle_path)):
         code, out, err = run(*words)
         assert code == 0, err
         assert "─" in out
