@@ -122,7 +122,7 @@ def _require_provider(asked: str, used: list[str]) -> None:
 def _import_library(extra: str) -> Any:
     try:
         import onnxruntime
-    except ImportError as error:
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:  # as broken installations raise
         raise EngineUnavailable(
             f"the onnxruntime engine needs the onnxruntime package ({error}); "
             f"run: pip install 'simplenet-edge[{extra}]'"

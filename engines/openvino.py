@@ -118,7 +118,7 @@ def _import_library() -> Any:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
         import openvino
-    except ImportError as error:
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:  # as broken installations raise
         raise EngineUnavailable(
             f"the openvino engine needs the openvino package ({error}); run: pip install 'simplenet-edge[openvino]'"
         ) from error

@@ -18,15 +18,16 @@ from simplenet_edge.engines.tensorrt.engine import TensorRTEngine, TensorRTRtxEn
 from simplenet_edge.engines.tensorrt.library import Flavour, is_installed
 from simplenet_edge.errors import ConfigError, EngineUnavailable
 
-__all__ = ["Choice", "choose_engine", "choose_tensorrt", "engine_names", "engine_problem", "open_engine"]
+__all__ = ["Choice", "choose_engine", "choose_tensorrt", "cpu_engines", "engine_names", "engine_problem", "open_engine"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The name of an engine and, in one sentence, why it was chosen."""
+    """The name of an engine and, in one sentence, why it was chosen; `threads` as `open_engine` takes them."""
 
     name: str
     reason: str
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ _ON_GPU = (TensorRTEngine.name, TensorRTRtxEngine.name, OnnxRuntimeCudaEngine.na
 _ON_CPU = {"fp32": (OnnxRuntimeEngine.name, OpenVinoEngine.name)}
 _ON_CPU_REDUCED = (OpenVinoEngine.name, OnnxRuntimeEngine.name)
 """Best first. In FP32 the bundle was proven in ONNX Runtime (`benchmarks/fusion.py` has the times of both); in INT8 and
-FP16 OpenVINO is ahead (`benchmarks/precision.py`)."""
+FP16 OpenVINO is ahead (`benchmarks/precision.py`). A line measures instead (`engines/fastest.py`)."""
 
 
 def engine_names() -> tuple[str, ...]:
@@ -79,6 +80,11 @@ def engine_names() -> tuple[str, ...]:
 def engine_problem(name: str) -> str | None:
     """Why an engine can't run on this machine; None where it can. Raises KeyError for an unknown name."""
     return _ENGINES[name].absent()
+
+
+def cpu_engines(precision: str) -> tuple[str, ...]:
+    """The engines that compute a precision on the CPU and can run here, best first."""
+    return tuple(name for name in _ON_CPU.get(precision, _ON_CPU_REDUCED) if engine_problem(name) is None)
 
 
 def choose_engine(engine: str = "auto", precision: str = "fp32") -> Choice:

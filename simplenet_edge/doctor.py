@@ -84,7 +84,6 @@ _OPTIONAL = (
     _Library("paho-mqtt", "paho.mqtt.client", ("paho-mqtt",), "mqtt"),
     _Library("pymodbus", "pymodbus.client", ("pymodbus",), "modbus"),
     _Library("torch", "torch", ("torch",), "train"),
-    _Library("torchvision", "torchvision", ("torchvision",), "train", True),
     _Library("onnx", "onnx", ("onnx",), "export", True),
 )
 

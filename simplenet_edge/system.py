@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["cpu_count", "cpu_model", "installed_version", "memory_bytes", "resident_bytes"]
+__all__ = ["cpu_count", "cpu_model", "installed_version", "memory_bytes", "physical_cores", "resident_bytes"]
 
 
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
@@ -33,6 +33,19 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def physical_cores() -> int:
+    """How many cores this process may use, of which each may be several logical processors."""
+    if not hasattr(os, "sched_getaffinity"):
+        return cpu_count()
+    siblings = set()
+    for processor in os.sched_getaffinity(0):
+        try:
+            siblings.add(Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list").read_text())
+        except OSError:
+            siblings.add(str(processor))
+    return len(siblings)
 
 
 def memory_bytes() -> int:

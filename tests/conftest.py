@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Small tensors: threads would only wait for each other, most of all on a busy machine. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Nor do tests report to the makers of ONNX Runtime, which some of them import first.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # A slow machine is no failure: no test here asserts a time.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -13,8 +13,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from simplenet_edge import __version__
-from simplenet_edge.system import OPENCV_WHEELS, cpu_count, cpu_model, installed_version, memory_bytes
+from simplenet_edge.system import cpu_count, cpu_model, installed_version, memory_bytes
 
 __all__ = ["Activity", "EnergyMeter", "environment", "peak_rss_mib", "rss_mib"]
 
@@ -22,7 +24,6 @@ _CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _POWERCAP = Path("/sys/class/powercap")
 _LIBRARIES = {
     "numpy": ("numpy",),
-    "opencv": OPENCV_WHEELS,
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
@@ -49,6 +50,7 @@ def environment() -> dict[str, Any]:
         "versions": {
             "simplenet-edge": __version__,
             "python": platform.python_version(),
+            "opencv": cv2.__version__,
             **{name: version for name, version in versions.items() if version is not None},
         },
     }

@@ -21,7 +21,8 @@ EngineOption = Annotated[
     str,
     typer.Option(
         "--engine",
-        help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda, openvino, onnxruntime, or fake (for dry runs).",
+        help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda, openvino, onnxruntime, or fake (for dry runs). On a CPU, "
+        "auto of `run` measures the engines and threads for a second.",
     ),
 ]
 ThreadsOption = Annotated[

@@ -28,15 +28,27 @@ def preprocess(image: Frames, spec: InputSpec) -> Frames:
 
     Shrinking averages areas, growing interpolates linearly. Raises DataError for a strip that center-crop can't cut.
     """
-    return _resize_and_cut(image, spec, _interpolation(image.shape[:2], spec))
+    height, width = _resized_hw(image.shape[:2], spec)
+    if (height, width) != image.shape[:2]:
+        interpolation = _interpolation(image.shape[:2], spec)
+        if image.shape[:2] == (1, 1):  # one pixel of three channels, which OpenCV 4.5.4 refuses
+            image = np.repeat(image, 2, axis=0)
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
+    return _cut(image, spec)
 
 
 def preprocess_mask(mask: npt.NDArray[np.bool_], spec: InputSpec) -> npt.NDArray[np.bool_]:
     """A mask bool `(H0, W0)` through the same geometry as `preprocess`: bool `(H, W)`.
 
-    Each pixel takes the value under its centre. (OpenCV's INTER_NEAREST takes the corner's: half a pixel off.)
+    Each pixel takes the value under its centre. Not by OpenCV: INTER_NEAREST takes the corner's, half a pixel off, and
+    what INTER_NEAREST_EXACT takes depends on the version.
     """
-    return _resize_and_cut(mask.astype(np.uint8), spec, cv2.INTER_NEAREST_EXACT).astype(np.bool_)
+    resized_hw = _resized_hw(mask.shape[:2], spec)
+    rows, columns = (
+        (2 * np.arange(resized) + 1) * size // (2 * resized)
+        for size, resized in zip(mask.shape, resized_hw, strict=True)
+    )
+    return _cut(mask[rows[:, None], columns].astype(np.uint8), spec).astype(np.bool_)
 
 
 def resize_matrices(
@@ -103,15 +115,11 @@ def _resized_hw(image_hw: tuple[int, ...], spec: InputSpec) -> tuple[int, int]:
     return max(round(image_hw[0] * scale), spec.resize_to), max(round(image_hw[1] * scale), spec.resize_to)
 
 
-def _resize_and_cut(image: npt.NDArray[np.uint8], spec: InputSpec, interpolation: int) -> npt.NDArray[np.uint8]:
-    height, width = _resized_hw(image.shape[:2], spec)
-    if (height, width) != image.shape[:2]:
-        if image.shape[:2] == (1, 1):  # one pixel of three channels, which OpenCV 4.5.4 refuses
-            image = np.repeat(image, 2, axis=0)
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
+def _cut(image: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """The middle of a scaled image, or a letterboxed one with its bars."""
     if spec.resize == "letterbox":
         return _pad(image, spec)
-    top, left = (height - spec.height) // 2, (width - spec.width) // 2
+    top, left = (image.shape[0] - spec.height) // 2, (image.shape[1] - spec.width) // 2
     return np.ascontiguousarray(image[top : top + spec.height, left : left + spec.width])
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -28,7 +29,7 @@ from simplenet_edge.files import disk_errors, lock
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, to_dict
-from simplenet_edge.system import OPENCV_WHEELS, installed_version
+from simplenet_edge.system import installed_version
 from simplenet_edge.threshold import calibration_share
 from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.config import TrainConfig
@@ -270,7 +271,6 @@ def _versions() -> dict[str, str]:
         "torch": ("torch",),
         "torchvision": ("torchvision",),
         "numpy": ("numpy",),
-        "opencv": OPENCV_WHEELS,
     }
     found = {name: installed_version(*wheels) or "unknown" for name, wheels in libraries.items()}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **found, "opencv": cv2.__version__}

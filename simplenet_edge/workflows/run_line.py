@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from simplenet_edge.bundle import Bundle
+from simplenet_edge.engines.fastest import choose_fastest
 from simplenet_edge.engines.selection import choose_engine
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.progress import OnMessage, ignore_message
@@ -46,7 +48,7 @@ def run_line(
 class StationOptions:
     """How a station beside the line runs. Raises ConfigError."""
 
-    engine: str = "auto"
+    engine: str = "auto"  # auto on a CPU without threads: measured for a second, the fastest wins
     precision: str = "fp32"
     threads: int | None = None  # CPU threads of the engine; None: its own choice
     check: bool = True  # replay the golden frames first
@@ -83,9 +85,12 @@ def run_station(
     sources = [open_source(_address(address, on_message)) for address in addresses]
     drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
     config = LineConfig(options.deadline_ms, drift=drift, strict=options.strict)
-    choice = choose_engine(options.engine, options.precision)
+    if options.engine == "auto" and options.threads is None and options.check:
+        choice = choose_fastest(Bundle(bundle), options.precision)
+    else:
+        choice = dataclasses.replace(choose_engine(options.engine, options.precision), threads=options.threads)
     on_message(f"engine {choice.name}: {choice.reason}")
-    loader = ModelLoader(bundle, choice.name, options.precision, options.threads, options.check)
+    loader = ModelLoader(bundle, choice.name, options.precision, choice.threads, options.check)
     with ExitStack() as stack:
         detector = stack.enter_context(_closing(loader.load()))
         shadow = None

@@ -198,10 +198,10 @@ def test_a_whole_frame_is_inspected_at_full_resolution_without_tiles(parts: Data
 
 
 def test_training_ends_where_the_loss_stands_still(parts: Dataset, tmp_path: Path) -> None:
-    config = replace(CONFIG, meta_epochs=6, patience=2, discriminator_lr=1e-12, projection_lr=1e-12)
+    config = replace(CONFIG, meta_epochs=40, patience=2, discriminator_lr=1e-12, projection_lr=1e-12)
     run = train(new_model(), parts.train, config, tmp_path / "run")
     assert run.record.ended == "the loss stood still"
-    assert run.record.meta_epochs < 6
+    assert run.record.meta_epochs < 40  # of noise alone, a new best each second time would be one chance in many millions
 
 
 def test_spent_budget_leaves_one_image_and_one_meta_epoch(parts: Dataset, tmp_path: Path) -> None:
