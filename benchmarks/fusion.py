@@ -13,6 +13,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any, get_args
 
+import simplenet_edge  # noqa: F401 - first, since it turns ONNX Runtime's telemetry off
+
+# isort: split
 import numpy as np
 import onnx
 import onnxruntime

@@ -22,6 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import simplenet_edge  # noqa: F401 - first, since it turns ONNX Runtime's telemetry off
+
+# isort: split
 import numpy as np
 import onnx
 import onnxruntime

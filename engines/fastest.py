@@ -1,4 +1,4 @@
-"""`auto` beside a line without a GPU: the engine and the threads that are fastest here and give the bundle's numbers."""
+"""`auto` for a line on a CPU: of the engines that give the bundle's numbers, the fastest here, with its threads."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,8 @@ __all__ = ["export_bundle"]
 
 _RANDOM_FRAMES = 2
 _GRAPH_NAME = "model.fp32.onnx"
+_SAYS_NOTHING = re.compile(r"|(?:runs?|output|train|good|ok|normal|pass|images?|data)[-_]?\d*", re.IGNORECASE)
+"""Names of folders after which nobody would call a bundle."""
 
 
 def export_bundle(
@@ -53,6 +56,7 @@ def export_bundle(
     `precisions` are those beside fp32, of `PRECISIONS`. They need images of good parts: those in the folder
     `calibration`, or the run's own. The test images of `labelled`, where there are any, are what they are compared on.
     With `frame_hw` the graphs take whole camera frames of that size and resize them themselves.
+    Without `name` it is called as the run's folder or, where that is no more than "run", the folder of its images.
     The figures of an evaluation of the run, where there is one, go into the manifest.
 
     Raises ParityError where the graph does not compute what the trained model computes, or a precision is not as good
@@ -96,7 +100,7 @@ def export_bundle(
         on_message("putting the resize of camera frames into the graph")
         records, files = _for_camera_frames(records, files, golden[0], model.input_spec, frame_hw)
     manifest = Manifest(
-        name=name or run.folder.resolve().name,
+        name=name or _name(run),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         model=model.config,
         input=model.input_spec,
@@ -110,6 +114,15 @@ def export_bundle(
     )
     on_message("writing the bundle")
     return write_bundle(path, manifest, files, overwrite)
+
+
+def _name(run: TrainingRun) -> str:
+    """The name of the run's folder; where that says nothing, that of the folder which its images came from."""
+    folder = run.folder.resolve().name
+    images = run.record.sources.calibration if run.record.sources else ()
+    if not _SAYS_NOTHING.fullmatch(folder) or not images:
+        return folder
+    return next((part.name for part in Path(images[0]).parents if not _SAYS_NOTHING.fullmatch(part.name)), folder)
 
 
 def _for_camera_frames(

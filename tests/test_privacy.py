@@ -32,7 +32,9 @@ WORDS = {
     "doctor": "doctor",
     "export": "export {run} -o {out}/new.bundle",
 }
-_WRITES = re.compile(r'(?:open|openat|creat|mkdir|mkdirat)\([^"\n]*"([^"\n]+)"[^)\n]*(?:O_WRONLY|O_RDWR|O_CREAT|, 0[0-7]{3}\))')
+_WRITES = re.compile(
+    r'(?:open|openat|creat|mkdir|mkdirat)\([^"\n]*"([^"\n]+)"[^)\n]*(?:O_WRONLY|O_RDWR|O_CREAT|, 0[0-7]{3}\))'
+)
 
 
 @pytest.fixture

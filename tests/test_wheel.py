@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from simplenet_edge import __version__
 from tests.trees import ROOT, copy_tree, names_in_wheel
 
 
 def expected_names() -> set[str]:
-    """Every module, `py.typed`, and the files of the monitor page and the report."""
+    """Every module, `py.typed`, the files of the monitor page and the report, and the systemd unit in `share/`."""
     page = ROOT / "simplenet_edge" / "runtime" / "monitor" / "page"
     report = ROOT / "simplenet_edge" / "evaluation" / "report"
     files = [*page.iterdir(), *report.glob("*.css"), *report.glob("*.html")]
-    expected = {"simplenet_edge/py.typed", *(path.relative_to(ROOT).as_posix() for path in files)}
+    unit = f"simplenet_edge-{__version__}.data/data/share/simplenet-edge/simplenet-edge.service"
+    expected = {"simplenet_edge/py.typed", unit, *(path.relative_to(ROOT).as_posix() for path in files)}
     folders = {"simplenet_edge": ROOT / "simplenet_edge"}
     for part in ("export", "engines"):
         folders[f"simplenet_edge/{part}"] = ROOT / part

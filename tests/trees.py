@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_IGNORED = (".git", ".venv", "build", "dist", "demo-output", "*.egg-info", "__pycache__")
+_IGNORED = (".git", ".venv*", "build", "dist", "demo-output", "*.egg-info", "__pycache__")
 
 
 def copy_tree(folder: Path) -> Path:

@@ -133,6 +133,17 @@ class PlanStore:
         newest = max(found, key=lambda stored: str(stored.build["created"]), default=None)
         return newest, tuple(reasons)
 
+    def all(self) -> tuple[list[StoredPlan], list[str]]:
+        """Every plan whose sidecar can be read, whatever it fits, and what is wrong with the others."""
+        plans: list[StoredPlan] = []
+        problems: list[str] = []
+        for path in sorted(self.folder.glob("*.plan")):
+            try:
+                plans.append(_read_sidecar(path))
+            except EngineError as error:
+                problems.append(str(error))
+        return plans, problems
+
     def save(self, key: PlanKey, built: BuiltPlan) -> StoredPlan:
         """Write a plan and its sidecar, the sidecar last: without it a plan is no plan. Raises EngineError."""
         build = {

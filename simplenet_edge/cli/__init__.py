@@ -86,7 +86,9 @@ def main() -> None:
         sys.stderr.write(f"error: {error.name} is not installed; run: {cure}\n")
         sys.exit(1)
     except ImportError as error:
-        sys.stderr.write(f"error: a library does not load ({' '.join(str(error).split())}); run: simplenet-edge doctor\n")
+        sys.stderr.write(
+            f"error: a library does not load ({' '.join(str(error).split())}); run: simplenet-edge doctor\n"
+        )
         sys.exit(1)
 
 

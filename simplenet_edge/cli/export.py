@@ -28,7 +28,9 @@ def export(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Name in the manifest; the run's folder name when left out."),
+        typer.Option(
+            help="Name in the manifest; that of the run's folder when left out, or of the images' if it is just run."
+        ),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Add an FP16 graph, compared with FP32.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Add an INT8 graph, calibrated and compared with FP32.")] = False,

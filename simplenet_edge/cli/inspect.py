@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from simplenet_edge.cli.console import print_json, print_table
@@ -11,13 +12,18 @@ __all__ = ["inspect"]
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show what a bundle says about itself, after checking every file's hash."""
+    """Show what a bundle says about itself, after checking every file's hash, and the TensorRT plans built for it."""
     from simplenet_edge.bundle import Bundle
+    from simplenet_edge.engines.tensorrt.plan_store import PlanStore, plan_folder
 
     opened = Bundle(bundle)
     manifest = opened.manifest
+    plans, problems = PlanStore(plan_folder(opened)).all()
     if as_json:
-        print_json({"id": opened.id, **json.loads(manifest.to_json())})
+        listed = [
+            {"path": str(plan.path), **dataclasses.asdict(plan.key), "created": plan.build["created"]} for plan in plans
+        ]
+        print_json({"id": opened.id, **json.loads(manifest.to_json()), "plans": listed, "damaged_plans": problems})
         return
     rows = [
         ("id", opened.id),
@@ -39,5 +45,10 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         figures = {name: value for name, value in record.metrics.items() if isinstance(value, float)}
         if figures:
             rows.append(("  measured", ", ".join(f"{name} {value:.4f}" for name, value in figures.items())))
+    for plan in plans:
+        key = plan.key
+        where = f"{key.flavour} {key.version}, GPU {', '.join(key.gpus)}, {key.platform}, batch up to {key.max_batch}"
+        rows.append((f"plan for {key.precision}", f"{where}, {plan.build['created'][:10]}"))
+    rows += [("damaged plan", problem) for problem in problems]
     rows += [(f"version of {name}", version) for name, version in manifest.versions.items()]
     print_table(manifest.name, ("", ""), rows)

@@ -49,6 +49,10 @@ def test_builds_for_gpus_that_are_elsewhere(run: Run, bundle: Bundle, tmp_path: 
     assert plan.stat().st_size == result["bytes"]
     assert (result["key"]["gpus"], result["key"]["max_batch"]) == (["8.6", "8.9"], 2)
     assert result["replayed"] is None
+    code, shown, err = run("inspect", bundle.path, "--json")
+    assert code == 0, err
+    (listed,) = json.loads(shown)["plans"]
+    assert (listed["path"], listed["precision"], listed["gpus"]) == (str(plan), "fp32", ["8.6", "8.9"])
     code, out, err = run("build", bundle.path, "--target", "rtx:8.6", "--cache", tmp_path / "cache")
     assert code == 0, err
     assert "at the first run" in out
@@ -136,3 +140,19 @@ def test_without_a_gpu_it_says_what_to_do(
     code, _, err = run("build", bundle.path)
     assert code == 6
     assert "NVIDIA driver" in err if installed else "python3-libnvinfer" in err
+
+
+def test_inspect_lists_plans_with_their_device_and_what_is_damaged(run: Run, bundle: Bundle, gpu: None) -> None:
+    code, _, err = run("build", bundle.path, "--engine", "tensorrt")
+    assert code == 0, err
+    (bundle.path / "engines" / "torn.plan").write_bytes(b"half")
+    listed = json.loads(run("inspect", bundle.path, "--json")[1])
+    (plan,) = listed["plans"]
+    assert (plan["precision"], plan["flavour"]) == ("fp32", "tensorrt")
+    assert plan["gpus"]
+    (problem,) = listed["damaged_plans"]
+    assert "torn.plan has no sidecar" in problem
+    code, out, err = run("inspect", bundle.path)
+    assert code == 0, err
+    assert "plan for fp32" in out
+    assert "damaged plan" in out

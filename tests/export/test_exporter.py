@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import BundleError, ParityError
 from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.training.run import TrainingRun
+from simplenet_edge.training.run import CalibrationSources, TrainingRun
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +65,27 @@ def test_an_existing_bundle_is_kept_unless_told(run_folder: Path, bundle_path: P
         export_bundle(run, path)
     assert Bundle(path).id == Bundle(bundle_path).id
     assert export_bundle(run, path, name="other", overwrite=True).manifest.name == "other"
+
+
+@pytest.mark.parametrize(
+    ("folder", "image", "name"),
+    [
+        ("flange", "/data/parts/train/good/1.png", "flange"),  # a run that has a name
+        ("run", "/data/parts/train/good/1.png", "parts"),  # MVTec AD
+        ("Run_2", "/data/screws/1.png", "screws"),  # a folder of good parts
+        ("run", "/data/VisA/candle/Data/Images/Normal/0000.JPG", "candle"),
+        ("run", "/data/images/1.png", "run"),  # nothing better is known
+        ("run", None, "run"),  # from before the images' places were kept
+    ],
+)
+def test_a_bundle_has_a_name_that_tells_parts_apart(
+    run_folder: Path, tmp_path: Path, folder: str, image: str | None, name: str
+) -> None:
+    run = TrainingRun.load(run_folder)
+    sources = None if image is None else CalibrationSources((image,), "")
+    record = dataclasses.replace(run.record, sources=sources)
+    renamed = dataclasses.replace(run, folder=tmp_path / folder, record=record)
+    assert export_bundle(renamed, tmp_path / "b").manifest.name == name
 
 
 def test_no_bundle_is_written_when_the_proof_fails(run_folder: Path, tmp_path: Path) -> None:

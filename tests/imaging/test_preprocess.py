@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -69,6 +70,19 @@ def test_a_mask_goes_where_its_pixels_go(
     outside = cv2.dilate(moved, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
     assert np.all(frame[inside == 1] == 255)
     assert np.all(frame[outside == 0] <= 128)  # not 0: a line under half a pixel wide may lie between two centres
+
+
+@given(st.integers(1, 90), st.integers(1, 90))
+def test_a_mask_takes_the_pixel_under_each_centre_in_every_version_of_opencv(height: int, width: int) -> None:
+    mask = np.random.default_rng(height).random((height, width)) > 0.5
+    taken = [
+        [
+            mask[math.floor(Fraction(2 * y + 1, 64) * height), math.floor(Fraction(2 * x + 1, 80) * width)]
+            for x in range(40)
+        ]
+        for y in range(32)
+    ]
+    np.testing.assert_array_equal(preprocess_mask(mask, InputSpec(32, 40)), taken)
 
 
 def test_a_mask_is_not_half_a_pixel_off() -> None:

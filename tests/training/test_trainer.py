@@ -201,7 +201,7 @@ def test_training_ends_where_the_loss_stands_still(parts: Dataset, tmp_path: Pat
     config = replace(CONFIG, meta_epochs=40, patience=2, discriminator_lr=1e-12, projection_lr=1e-12)
     run = train(new_model(), parts.train, config, tmp_path / "run")
     assert run.record.ended == "the loss stood still"
-    assert run.record.meta_epochs < 40  # of noise alone, a new best each second time would be one chance in many millions
+    assert run.record.meta_epochs < 40
 
 
 def test_spent_budget_leaves_one_image_and_one_meta_epoch(parts: Dataset, tmp_path: Path) -> None:

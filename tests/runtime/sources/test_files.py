@@ -174,7 +174,9 @@ def test_of_a_damaged_video_every_frame_comes_or_is_an_error(
 ) -> None:
     path = write_video(tmp_path / name, codec)
     data = bytearray(path.read_bytes())
-    first = data.index(b"mdat" if name.endswith(".mp4") else b"movi") + 4  # of a damaged header FFmpeg's versions differ
+    first = (
+        data.index(b"mdat" if name.endswith(".mp4") else b"movi") + 4
+    )  # of a damaged header FFmpeg's versions differ
     start, end = (first + (len(data) - first) // part for part in (3, 2))
     if damage == "holes":
         for hole in range(start, end, 512):
@@ -237,8 +239,7 @@ def test_a_video_is_turned_as_its_container_says(tmp_path: Path, name: str, code
     upright = [image_of(record) for record in records_of(path)]
     cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
     matrix, turned = (
-        struct.pack(">9i", c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 0x40000000)
-        for c, s in ((1, 0), (cos, sin))
+        struct.pack(">9i", c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 0x40000000) for c, s in ((1, 0), (cos, sin))
     )
     data = path.read_bytes()
     track = data.index(matrix, data.index(b"tkhd"))
