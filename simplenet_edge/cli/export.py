@@ -9,7 +9,6 @@ import typer
 
 from simplenet_edge.cli.console import note, print_json, print_table, warn
 from simplenet_edge.cli.options import JsonOption, OverwriteOption, parse_camera
-from simplenet_edge.data.findings import listed
 from simplenet_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,6 +108,8 @@ def _print_precisions(records: dict[str, dict[str, Any]]) -> None:
 
 def _conclusion(precision: str, record: dict[str, Any]) -> str:
     """What came of the search for a precision, in one sentence."""
+    from simplenet_edge.data.findings import listed
+
     gate, in_float, others = record["gate"], record["layers_in_float"], record["kept_float"]
     names = f" ({listed([*in_float, *others])})" if in_float or others else ""
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ TIMES_MS = {
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "driver_problem", lambda: "no NVIDIA driver")
     monkeypatch.setattr(fastest, "physical_cores", lambda: 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
 
 
 def measured(engine: Engine, frames: Frames, seconds: float) -> float:
