@@ -54,7 +54,7 @@ class ResidentSize(Sink):
         """Count one result."""
         self.count += 1
         if self.count in self.at:
-            self.bytes[self.count] = resident_bytes()
+            self.bytes[self.count] = resident_bytes() or 0
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,14 +20,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from simplenet_edge.system import OPENCV_WHEELS, cpu_count, cpu_model, installed_version, memory_bytes
+from simplenet_edge.system import (
+    OPENCV_WHEELS,
+    cpu_count,
+    cpu_model,
+    installed_version,
+    memory_bytes,
+    nvidia_smi,
+    video_io,
+)
 
-__all__ = ["Check", "diagnose", "judge_jetpack", "video_io"]
+__all__ = ["Check", "diagnose", "judge_jetpack"]
 
 _OLDEST_PYTHON = (3, 10)
 _OLDEST_L4T = (36, 4)  # JetPack 6.1, the first with TensorRT 10
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
-_SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
 _PROBE = """
 import importlib, json, sys
 path, name, fact = json.loads(sys.argv[1])
@@ -211,25 +217,14 @@ def _judge_opencv(version: str, build_information: str) -> Check:
     return Check("opencv", True, detail, f"{advice} (in a venv with --system-site-packages and 'numpy<2')")
 
 
-def video_io(build_information: str) -> dict[str, bool]:
-    """Which ways into a video this OpenCV was built with, from the text of `cv2.getBuildInformation()`.
-
-    `cv2.CAP_GSTREAMER` exists in every build, so the constant tells nothing.
-    """
-    return {
-        name: re.search(rf"^\s*{re.escape(name)}:\s+YES", build_information, re.MULTILINE) is not None
-        for name in ("FFMPEG", "GStreamer", "v4l/v4l2")
-    }
-
-
 def _nvidia() -> Check:
-    if shutil.which(_SMI[0]) is None:
+    found = nvidia_smi("name,driver_version,memory.total")
+    if found is None:
         return Check("nvidia", None, "no nvidia-smi: no NVIDIA driver")
-    done = subprocess.run(_SMI, capture_output=True, text=True, timeout=10, check=False)
-    if done.returncode != 0:
-        said = " ".join((done.stdout + done.stderr).split())
+    if found.returncode != 0:
+        said = " ".join((found.stdout + found.stderr).split())
         return Check("nvidia", False, f"nvidia-smi failed: {said}", "reinstall the driver, or reboot after its update")
-    return Check("nvidia", True, "; ".join(done.stdout.strip().splitlines()))
+    return Check("nvidia", True, "; ".join(found.stdout.strip().splitlines()))
 
 
 def _cuda(numpy: Check, probe: _Probe) -> Check:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["cpu_count", "cpu_model", "installed_version", "memory_bytes", "physical_cores", "resident_bytes"]
+__all__ = [
+    "OPENCV_WHEELS",
+    "cpu_count",
+    "cpu_model",
+    "installed_version",
+    "memory_bytes",
+    "nvidia_smi",
+    "physical_cores",
+    "resident_bytes",
+    "video_io",
+]
 
 
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
@@ -53,13 +66,35 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_bytes() -> int:
-    """How much memory this process holds now, in bytes; Linux only, 0 elsewhere."""
+def resident_bytes() -> int | None:
+    """How much memory this process holds now, in bytes; None where Linux's /proc is missing."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
-        return 0
+        return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def nvidia_smi(query: str) -> subprocess.CompletedProcess[str] | None:
+    """What `nvidia-smi` says of each GPU, as CSV without a head; None where it is missing or hangs."""
+    command = ("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def video_io(build_information: str) -> dict[str, bool]:
+    """Which ways into a video this OpenCV was built with, from the text of `cv2.getBuildInformation()`.
+
+    `cv2.CAP_GSTREAMER` exists in every build, so the constant tells nothing.
+    """
+    return {
+        name: re.search(rf"^\s*{re.escape(name)}:\s+YES", build_information, re.MULTILINE) is not None
+        for name in ("FFMPEG", "GStreamer", "v4l/v4l2")
+    }
 
 
 def installed_version(*distributions: str) -> str | None:

@@ -12,7 +12,8 @@ import pytest
 
 from simplenet_edge import doctor
 from simplenet_edge import system as machine
-from simplenet_edge.doctor import Check, diagnose, judge_jetpack, video_io
+from simplenet_edge.doctor import Check, diagnose, judge_jetpack
+from simplenet_edge.system import video_io
 
 LIBRARIES = ("numpy", "cv2", "simplejpeg", "PIL", "onnxruntime", "openvino", "torch", "torchvision", "onnx")
 

@@ -16,9 +16,9 @@ from typing import Any
 import cv2
 
 from simplenet_edge import __version__
-from simplenet_edge.system import cpu_count, cpu_model, installed_version, memory_bytes
+from simplenet_edge.system import cpu_count, cpu_model, installed_version, memory_bytes, nvidia_smi
 
-__all__ = ["Activity", "EnergyMeter", "environment", "peak_rss_mib", "rss_mib"]
+__all__ = ["Activity", "EnergyMeter", "environment", "peak_rss_mib"]
 
 _CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _POWERCAP = Path("/sys/class/powercap")
@@ -34,6 +34,7 @@ _LIBRARIES = {
 def environment() -> dict[str, Any]:
     """The machine and its libraries as plain JSON values; null where the system doesn't tell."""
     versions = {name: installed_version(*distributions) for name, distributions in _LIBRARIES.items()}
+    gpu = nvidia_smi("name,driver_version,clocks.sm,power.limit")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
@@ -45,7 +46,7 @@ def environment() -> dict[str, Any]:
         "load_average": list(os.getloadavg()),
         "jetpack": _text(Path("/etc/nv_tegra_release")),
         "power_mode": _output("nvpmodel", "-q"),
-        "gpu": _output("nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,power.limit", "--format=csv,noheader"),
+        "gpu": gpu.stdout.strip() or None if gpu else None,
         "temperature_c": _hottest(),
         "versions": {
             "simplenet-edge": __version__,
@@ -54,15 +55,6 @@ def environment() -> dict[str, Any]:
             **{name: version for name, version in versions.items() if version is not None},
         },
     }
-
-
-def rss_mib() -> float | None:
-    """Memory of this process now, MiB; None where Linux's /proc is missing."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def peak_rss_mib() -> float:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from simplenet_edge.benchmark.environment import Activity, environment, peak_rss_mib, rss_mib
+from simplenet_edge.benchmark.environment import Activity, environment, peak_rss_mib
 from simplenet_edge.benchmark.results import BenchmarkConfig, BenchmarkResult, EngineFigures
 from simplenet_edge.benchmark.turns import Run, take_turns, timed_ms
 from simplenet_edge.bundle import Bundle
@@ -36,6 +36,7 @@ from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import ConfigError, DataError, EngineError
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames
+from simplenet_edge.system import resident_bytes
 
 if TYPE_CHECKING:
     from simplenet_edge.runtime.sources.base import Source
@@ -123,7 +124,7 @@ def _open_all(
     opened: list[tuple[Engine, EngineFigures]] = []
     errors: list[tuple[str, EngineError]] = []
     for candidate in candidates:
-        memory = rss_mib()
+        memory = resident_bytes()
         try:
             engine = open_engine(bundle, candidate.engine, candidate.precision, candidate.threads)
             open_ms = timed_ms(partial(stack.enter_context, engine))
@@ -132,7 +133,7 @@ def _open_all(
         except EngineError as error:
             errors.append((f"{candidate.engine} {candidate.precision}", error))
             continue
-        after = rss_mib()
+        after = resident_bytes()
         figures = EngineFigures(
             engine=engine.name,
             provider=engine.provider,
@@ -140,7 +141,7 @@ def _open_all(
             threads=engine.threads,
             open_ms=open_ms,
             first_ms=first_ms,
-            rss_mib=None if memory is None or after is None else after - memory,
+            rss_mib=None if memory is None or after is None else (after - memory) / 2**20,
             score_drift=replayed.max_relative_score_difference,
             map_drift=replayed.max_relative_map_difference,
             flips=replayed.flips,

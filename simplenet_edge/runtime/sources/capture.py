@@ -11,6 +11,7 @@ import numpy as np
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import decode_image, to_bgr
 from simplenet_edge.spec import Frames
+from simplenet_edge.system import video_io
 
 __all__ = ["CaptureDevice", "has_gstreamer", "open_capture", "without_password"]
 
@@ -86,7 +87,7 @@ def _turn(capture: cv2.VideoCapture) -> int:
 
 def has_gstreamer() -> bool:
     """Whether this OpenCV was built with GStreamer; pip's wheels weren't, though they have `cv2.CAP_GSTREAMER`."""
-    return re.search(r"^\s*GStreamer:\s+YES", cv2.getBuildInformation(), re.MULTILINE) is not None
+    return video_io(cv2.getBuildInformation())["GStreamer"]
 
 
 def without_password(url: str) -> str:
