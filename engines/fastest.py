@@ -39,7 +39,7 @@ def choose_fastest(
     """Like `choose_engine`, but engines on the CPU are tried on the golden frames, with all, half and one of the cores.
 
     One that does not give the bundle's numbers is out. `measure` gives the milliseconds per frame of an open engine,
-    for golden frames uint8 `(N, H, W, 3)`, in about so many seconds. Raises what `choose_engine` raises, BundleError,
+    for golden frames uint8 `(N, H, W, 3)`, in about that many seconds. Raises what `choose_engine` raises, BundleError,
     and what the first candidate said where all are out.
     """
     choice = choose_engine("auto", precision)

@@ -6,7 +6,7 @@
     ├── WeightsError           backbone weights or a checkpoint that don't load  exit 4
     ├── BundleError            a bundle that is missing, damaged or too new      exit 5
     ├── EngineError            an engine that can't start or can't run           exit 6
-    │   ├── EngineUnavailable  the library behind it isn't installed
+    │   ├── EngineUnavailable  its library isn't installed
     │   └── EngineInputError   frames that break the input contract
     ├── ParityError            two ways to compute the same numbers disagree     exit 7
     ├── SourceError            a camera, video or folder that gives no frames    exit 8
@@ -68,7 +68,7 @@ class EngineError(SimpleNetEdgeError):
 
 
 class EngineUnavailable(EngineError):
-    """The library behind an engine isn't installed; the message names the command that installs it."""
+    """An engine's library isn't installed; the message names the command that installs it."""
 
 
 class EngineInputError(EngineError):

@@ -140,7 +140,7 @@ class SimpleNetConfig:
     discriminator_hidden: int | None = 1024  # None shrinks each hidden layer by 1.5
     discriminator_bias: bool = False  # of the output layer; the official code leaves it out
     smoothing_sigma: float = 4.0  # of the anomaly map, in pixels of the input
-    score_top_k: int = 1  # the image score is the mean of so many largest patch scores; 1, the maximum, is official
+    score_top_k: int = 1  # the score is the mean of this many largest patch scores; officially 1, the maximum
     alignment: Alignment = "half-pixel"  # cells spread evenly, as officially; or receptive-field: where they look
     memory_size: int = 0  # remembered patches, to the nearest of which the distance adds to the score; 0 for none
     memory_dim: int = 64  # principal components that the distance is measured on

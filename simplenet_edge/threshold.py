@@ -33,7 +33,7 @@ _MAX_IMAGES = 10_000_000
 _MAX_SCORE = float(np.finfo(np.float32).max)
 _ROUNDING = 1e-6  # of means and deviations, as a share of the largest score
 CONFIDENCE = 0.9
-"""How sure the bound on the false-reject rate of one given threshold is, unless told otherwise."""
+"""How sure the bound on the false-reject rate of one given threshold is, unless asked otherwise."""
 
 
 def conformal_threshold(scores: npt.NDArray[np.floating], alpha: float) -> OperatingPoint:
@@ -199,7 +199,7 @@ def _rank(n: int, alpha: float) -> int:
 
 
 def _binomial_tail(n: int, at_most: int, rate: float) -> float:
-    """The probability of at most so many hits in n draws; by logarithms, since the coefficients outgrow a float.
+    """The probability of at most k hits in n draws; by logarithms, since the coefficients outgrow a float.
 
     Terms further than `reach` from the largest add less than a float holds.
     """

@@ -217,7 +217,7 @@ class _Attempt:
 
 def _monitor(trt: Any, progress: Progress | None) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Passes steps on. What `progress` raises (Ctrl-C too) stops the build and is raised behind it."""
+        """Passes steps on. What `progress` raises (Ctrl-C too) stops the build and is raised after it."""
 
         def __init__(self) -> None:
             super().__init__()

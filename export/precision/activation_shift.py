@@ -2,9 +2,9 @@
 
 A ReLU6 gives 0 to 6; quantised symmetrically with no zero-point, as TensorRT wants it, half of the 256 values are never
 used. `clip(x, 0, 6) - 3 = clip(x - 3, -3, 3)`, so that the shift goes into the bias of the convolution before, and the
-convolution behind takes it back with its own bias: `W a + b = W (a - 3) + (b + 3 sum W)`. Nothing is added to the graph
-and nothing is approximated. A convolution behind that pads reads zeros where the shifted input would be -3, so only
-those that don't pad, such as 1x1, let their input be moved.
+convolution after takes it back with its own bias: `W a + b = W (a - 3) + (b + 3 sum W)`. Nothing is added to the graph
+and nothing is approximated. A convolution that pads reads zeros where the shifted input would be -3, so only those that
+don't pad, such as 1x1, let their input be moved.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Graph:
         )
 
     def centre(self, clip: onnx.NodeProto) -> None:
-        """Move it, and make good for it before and behind."""
+        """Move it, and make good for it before and after."""
         low, high = self._bounds(clip)
         middle = (low + high) / 2
         dtype = self._constants[clip.input[1]].dtype

@@ -1,4 +1,4 @@
-"""The images of good parts behind a precision: its activation ranges, its threshold, and the gate without labels.
+"""The good parts that a precision comes from: its activation ranges, its threshold, and the gate without labels.
 
 They are the training run's own calibration images, or a folder. They are read as model frames uint8 `(H, W, 3)`, one by
 one, as often as they are needed.

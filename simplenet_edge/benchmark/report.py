@@ -26,7 +26,7 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 _TIMES = ("p90", "p50", "p95", "p99", "max")
 _MEANINGS = {
-    "single-stream": "a frame a call, the engine alone",
+    "single-stream": "one frame per call, the engine alone",
     "offline": "a batch a call, the engine alone",
     "stream": "camera images to verdicts",
 }

@@ -3,7 +3,7 @@
 Three scenarios; the first two are MLPerf Inference's (Reddi et al. 2020), with golden frames already in memory:
 
     single-stream   one model frame a call, each call after the last; the figure is the latency, its 90th percentile
-    offline         `batch` frames a call, all there from the start; the figure is the frames a second
+    offline         `batch` frames a call, all there from the start; the figure is the frames per second
     stream          decoded camera images uint8 `(H0, W0, 3)` BGR to verdicts and regions, `batch` cameras a call,
                     split by stage; the decoding and the sinks are not in it
 

@@ -34,8 +34,8 @@ def benchmark(
         str,
         typer.Option(
             "--scenario",
-            help="single-stream (a frame a call, p90), offline (batches, frames a second), stream (camera image to "
-            "verdict, by stage), or several with commas between; all when left out.",
+            help="single-stream (one frame per call, p90), offline (batches, frames per second), stream (camera image "
+            "to verdict, by stage), or several with commas between; all when left out.",
         ),
     ] = "all",
     engine: EngineOption = "auto",
@@ -66,7 +66,7 @@ def benchmark(
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder for SVG plots of the calls.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure latency and frames a second: of the engine alone, and from a camera image to the verdict."""
+    """Measure latency and frames per second: of the engine alone, and from a camera image to the verdict."""
     from simplenet_edge.benchmark import report as report
 
     if compare is not None:

@@ -38,7 +38,8 @@ def run(
         Path | None, typer.Option("--jsonl", help="File for the verdicts; standard output when left out.")
     ] = None,
     rotate: Annotated[
-        int | None, typer.Option("--rotate", help="Start a new --jsonl file after so many MiB; 5 old ones stay.", min=1)
+        int | None,
+        typer.Option("--rotate", help="Start a new --jsonl file after this many MiB; 5 old ones stay.", min=1),
     ] = None,
     fsync: Annotated[
         float | None, typer.Option("--fsync", help="Seconds until --jsonl survives a power cut; 0: each line does.")

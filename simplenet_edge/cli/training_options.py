@@ -89,7 +89,7 @@ def training_options(
     rotate: Annotated[
         float,
         typer.Option(
-            "--rotate", help="Turn the extra frames by up to so many degrees either way; 180 for any direction."
+            "--rotate", help="Turn the extra frames by up to this many degrees either way; 180 for any direction."
         ),
     ] = TrainingOptions.rotate_degrees,
     budget: Annotated[

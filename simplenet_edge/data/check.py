@@ -73,7 +73,7 @@ class CheckReport:
 
 
 def check_dataset(dataset: Dataset, bit_depth: int = FULL_BIT_DEPTH, progress: Progress = ignore) -> CheckReport:
-    """Look over every file of a data set. `bit_depth` is what `train` would be told of 16-bit images."""
+    """Look over every file of a data set. `bit_depth` is what `train` would be given for 16-bit images."""
     samples = (*dataset.train, *dataset.test)
     facts = gather_facts(samples, bit_depth, progress)
     n_train = len(dataset.train)

@@ -135,7 +135,7 @@ class FrameReader:
 
 
 def too_many_corrupt(reasons: Sequence[str], position: int, total: int, max_share: float) -> str:
-    """What a DataError says of so many files that can't be used among the first `position` of `total`."""
+    """What a DataError says of the files that can't be used among the first `position` of `total`."""
     listed = [*reasons[:_LISTED]]
     if len(reasons) > _LISTED:
         listed.append(f"and {len(reasons) - _LISTED} more")

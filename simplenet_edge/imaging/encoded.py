@@ -87,7 +87,7 @@ class _Reader:
         self.is_at_end = False
 
     def has(self, count: int) -> bool:
-        """Whether there are so many bytes more. Raises DataError where that is an image above the limit."""
+        """Whether there are that many more bytes. Raises DataError where that is an image above the limit."""
         while len(self.data) < self.position + count:
             self._check(len(self.data))
             if not self._fetch():

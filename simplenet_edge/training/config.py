@@ -39,7 +39,7 @@ class TrainConfig:
     max_corrupt_share: float = 0.05  # more unreadable images end the training
     cache_bytes: int = 8 * 2**30  # of disk for the features
     augment: AugmentConfig | None = None  # more frames from the training images; calibration images stay as they are
-    patience: int | None = None  # end after so many meta-epochs without a loss 1 % below the lowest; None: never
+    patience: int | None = None  # end after this many meta-epochs without a loss 1 % below the lowest; None: never
     budget_s: float | None = None  # seconds for all of it; None: no limit
     seed: int = 0
 

@@ -1,4 +1,4 @@
-"""The folder that `train` leaves behind and that `evaluate` and `export` read.
+"""The folder that `train` leaves and that `evaluate` and `export` read.
 
 model.json, model.safetensors   the model, backbone included
 training.json                   the configuration, split, data fingerprint, versions, timings, final losses

@@ -54,7 +54,7 @@ class StationOptions:
     check: bool = True  # replay the golden frames first
     shadow: Path | None = None  # a second bundle that scores silently
     jsonl: Path | None = None  # file for the verdicts; None: standard output
-    rotate_bytes: int | None = None  # start a new JSONL file after so many
+    rotate_bytes: int | None = None  # start a new JSONL file after this many bytes
     fsync_s: float | None = None  # until the JSONL file survives a power cut; 0: each line does
     addresses: tuple[str, ...] = ()  # where results go as well, as `open_sink` reads them
     spool: Path | None = None  # folder where results wait while a broker or a hook is away

@@ -61,7 +61,7 @@ def test_tables_markdown_and_plots(bundle: Path, tmp_path: Path) -> None:
         tmp_path / "p",
     )
     out = benchmark(bundle, *BRIEFLY, *options)
-    assert "single-stream: a frame a call" in out
+    assert "single-stream: one frame per call" in out
     assert "offline" not in out
     assert "| onnxruntime fp32 |" in (tmp_path / "b.md").read_text()
     assert (tmp_path / "p" / "onnxruntime-fp32-single-stream-calls.svg").stat().st_size > 1000

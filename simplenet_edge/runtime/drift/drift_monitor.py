@@ -29,7 +29,7 @@ __all__ = ["AlarmKind", "DriftAlarm", "DriftConfig", "DriftMonitor"]
 
 AlarmKind = Literal["view", "scores", "rate"]
 
-_SIDE = 256  # larger frames are thinned out to at most so many pixels each way, without smoothing
+_SIDE = 256  # larger frames are thinned out to at most this many pixels each way, without smoothing
 _THUMBNAIL = 32
 _SMALLEST = {"contrast": 0.15, "focus": 0.4, "picture": 0.02, "interval": 0.5}
 """Changes that never matter, as shares of what is normal; of the picture's correlation, absolute."""
@@ -43,7 +43,7 @@ class DriftConfig:
     """What a drift monitor looks at, and how seldom it may be wrong."""
 
     learn_frames: int = 200  # looks that it learns from
-    every: int = 1  # it looks at one frame of so many
+    every: int = 1  # it looks at one frame of this many
     frames_per_false_alarm: int = 1_000_000  # looks between false alarms on average, at least
     brightness_change: float = 0.05  # share of the learned brightness that is never an alarm
     bad_share: float = 0.1  # of parts above all good calibration scores that is never an alarm

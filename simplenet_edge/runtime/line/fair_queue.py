@@ -28,7 +28,7 @@ class FairQueue(Generic[_ItemT]):
         self._turn = 0
 
     def put(self, camera: str, item: _ItemT) -> bool:
-        """Queue an item behind the camera's others, when there is room; False once closed."""
+        """Queue an item after the camera's others, when there is room; False once closed."""
         queue = self._queues[camera]
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(queue) < self._depth)

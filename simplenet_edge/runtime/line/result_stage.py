@@ -140,7 +140,7 @@ class ResultStage:
             try:
                 record.reply(result)
             except Exception:  # theirs, not the line's
-                _log.exception("%s: whoever asked could not be told the verdict", record.name)
+                _log.exception("%s: whoever asked did not get the verdict", record.name)
         for worker in self._workers:
             worker.submit(result)
         if self._on_result is not None:

@@ -13,7 +13,7 @@ from simplenet_edge.runtime.records import FrameResult
 
 __all__ = ["Gallery"]
 
-_PER_S = 2.0  # pictures a second in the long run: one of a 5 megapixel image takes a slow core 0.1 s
+_PER_S = 2.0  # pictures per second in the long run: one of a 5 megapixel image takes a slow core 0.1 s
 _AT_ONCE = 4.0  # pictures after a pause
 _ABOUT = ("camera", "frame_id", "name", "wall_time", "verdict", "score", "threshold", "reason", "area_px", "bundle_id")
 
@@ -48,7 +48,8 @@ class _Shelf:
 class Gallery:
     """The newest pictures, at most `size` of each camera and verdict; not of OK results. Thread-safe.
 
-    Where a camera makes more than 2 of a verdict a second (4 after a pause), the others are counted but not kept.
+    Where a camera gives more than 2 results of a verdict per second (4 after a pause), the others are counted but not
+    kept.
     """
 
     def __init__(self, size: int) -> None:

@@ -75,7 +75,7 @@ def _cameras(cameras: dict[str, CameraSnapshot]) -> Iterator[Metric]:
     connected = [((name,), float(camera.connected)) for name, camera in each]
     yield _gauge("camera_connected", "1 where the camera gives frames", ["camera"], connected)
     fps = [((name,), camera.fps) for name, camera in each]
-    yield _gauge("fps", "Results a second, over the last 512", ["camera"], fps)
+    yield _gauge("fps", "Results per second, over the last 512", ["camera"], fps)
     ages = [((name,), camera.last_result_age_s) for name, camera in each]
     yield _gauge("last_result_age_seconds", "Since the camera's last result", ["camera"], ages)
     latencies = [

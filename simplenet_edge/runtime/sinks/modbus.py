@@ -1,6 +1,6 @@
 """Verdicts to a controller (PLC) by Modbus/TCP. Addresses count from 0, as on the wire.
 
-    register + 0     verdict: 0 INVALID, 1 OK, 2 NG; a controller that was told nothing reads INVALID
+    register + 0     verdict: 0 INVALID, 1 OK, 2 NG; a controller that was sent nothing reads INVALID
     register + 1     the part that it belongs to: the frame's id modulo 65536
     register + 2, 3  score, float32, the more significant word first; 0.0 where there is none
     coil + 0         NG

@@ -47,7 +47,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._segments: deque[_Segment] = deque()
         self._offset = 0  # delivered bytes of the first segment
-        self._peeked: list[int] = []  # offsets behind each line that was peeked
+        self._peeked: list[int] = []  # offsets after each line that was peeked
         self._last: io.FileIO | None = None  # the last segment
         self._position: io.FileIO | None = None  # held locked
 
@@ -130,7 +130,7 @@ class Spool:
             raise self._refused(error) from error
 
     def _delete_first(self) -> None:
-        """There is another one behind it."""
+        """Another one follows it."""
         segment = self._segments.popleft()
         self._offset = 0
         self._save_position()

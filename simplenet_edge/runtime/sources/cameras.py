@@ -79,8 +79,8 @@ class Camera(LiveSource):
             rate = device.get(cv2.CAP_PROP_FPS)
             if abs(rate - self._fps) > _FPS_SLACK * self._fps:
                 raise SourceError(
-                    f"{self.name} gives {rate:g} frames a second where {self._fps:g} was asked for; choose a rate that "
-                    "v4l2-ctl --list-formats-ext names, or try fourcc=MJPG"
+                    f"{self.name} gives {rate:g} frames per second where {self._fps:g} was asked for; choose a rate "
+                    "that v4l2-ctl --list-formats-ext names, or try fourcc=MJPG"
                 )
 
 

@@ -24,7 +24,7 @@ __all__ = ["WatchedFolder"]
 
 _log = logging.getLogger(__name__)
 
-_MARKED_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})  # an image that ends too early is told by its missing end
+_MARKED_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})  # a missing end tells an image that is cut off
 _REPORT_S = 1.0
 _LOOK_SHARE = 4  # the pause after a look, in times of how long the look took: a large folder must not fill a core
 
@@ -176,7 +176,7 @@ class WatchedFolder(Source):
                 return None
             image = decode_image(data, self.bit_depth)
             if _State.of(file.stat()) != before:
-                return None  # which of its states was read can't be told
+                return None  # which of its states was read is not known
             arrival.state, arrival.content = before, content
             return FrameRecord(frame_id, name, utc_now(), image)
         except (DataError, OSError) as error:

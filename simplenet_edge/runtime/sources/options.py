@@ -150,7 +150,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "xywh": (_rectangle, "160,120,320,240 in pixels"),
     "every": (_whole, "2, a whole number"),
     "size": (_size, "1920x1080"),
-    "fps": (_positive, "30, frames a second"),
+    "fps": (_positive, "30, frames per second"),
     "fourcc": (_fourcc, "MJPG"),
     "trigger": (_text, "stdin or http:8090"),
     "timeout": (_positive, "2, seconds"),

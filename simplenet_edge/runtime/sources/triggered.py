@@ -55,7 +55,7 @@ class Triggered(Source):
         camera.listener = self._came
 
     def fire(self, reply: Reply | None = None) -> None:
-        """Ask for a frame; from any thread. `reply` is told what became of it. Raises SourceError when 16 wait."""
+        """Ask for a frame; from any thread. `reply` is called with the result. Raises SourceError when 16 wait."""
         with self._changed:
             if len(self._asked) + len(self._ready) >= _MOST_WAITING:
                 raise SourceError(f"{_MOST_WAITING} triggers wait for their verdicts already; trigger more slowly")

@@ -97,7 +97,7 @@ def test_devices_that_are_not_there(uri: str, message: str) -> None:
 
 
 class TakesAnything(CaptureDevice):
-    """A driver that takes every wish and gives 640x480 at 10 frames a second."""
+    """A driver that takes every wish and gives 640x480 at 10 frames per second."""
 
     def __init__(self) -> None:
         super().__init__(cv2.VideoCapture())
@@ -115,7 +115,7 @@ class TakesAnything(CaptureDevice):
     ("options", "message"),
     [
         ({"size_wh": (1920, 1080)}, "gives 640x480 where 1920x1080 was asked for"),
-        ({"fps": 30.0}, "gives 10 frames a second where 30 was asked for"),
+        ({"fps": 30.0}, "gives 10 frames per second where 30 was asked for"),
         ({"fourcc": "MJPG"}, "has no format MJPG"),
         ({"size_wh": (640, 480), "fps": 10.1}, None),
     ],
