@@ -83,6 +83,7 @@ def run_station(
     new bundle at the same path. Raises ConfigError, BundleError, EngineError, ParityError, SourceError or SinkError.
     """
     sources = [open_source(_address(address, on_message)) for address in addresses]
+    sinks = _sinks(options, sources, on_message)
     drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
     config = LineConfig(options.deadline_ms, drift=drift, strict=options.strict)
     if options.engine == "auto" and options.threads is None and options.check:
@@ -97,7 +98,7 @@ def run_station(
         if options.shadow is not None:
             beside = dataclasses.replace(loader, path=options.shadow)
             shadow = stack.enter_context(Shadow(stack.enter_context(_closing(beside.load()))))
-        sinks, status, monitor = _sinks(options, sources, on_message), LineStatus(), None
+        status, monitor = LineStatus(), None
         if options.serve is not None:
             host, port = parse_address(options.serve)
             monitor = Monitor(status, host=host, port=port, token=_token(options.token_file))

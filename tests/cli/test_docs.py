@@ -14,7 +14,7 @@ SCRIPT = ROOT / "scripts" / "cli_docs.py"
 
 def test_the_page_is_up_to_date() -> None:
     found = runpy.run_path(str(SCRIPT))["page"]()
-    assert found == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), "run: python scripts/cli_docs.py"
+    assert found == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), "run: .venv/bin/python scripts/cli_docs.py"
 
 
 def test_the_page_does_not_depend_on_the_terminal() -> None:

@@ -23,7 +23,8 @@ class Sink(ABC):
     """Takes the results that it `wants`; after `write` returns, one is where it belongs or on its way there.
 
     Called from one thread at a time; `simplenet_edge.runtime.sinks.worker` gives each sink its own, so that a slow one
-    never slows the line. Raises SinkError when what it writes to can't be written.
+    never slows the line. Raises SinkError when what it writes to can't be written. A live line then calls `close`,
+    `open` and `write` with the same result, after a pause; so a failed `write` leaves nothing half-written.
     """
 
     name: str = "sink"
@@ -51,7 +52,7 @@ class Sink(ABC):
         return ()
 
     def attach(self, cameras: Collection[str]) -> None:  # noqa: B027 - most take any cameras
-        """Called once, with the names of all cameras of the line. Raises ConfigError where they don't go together."""
+        """Called before `open` with the names of the line's cameras; ConfigError where their results can't go here."""
 
     def wants(self, result: FrameResult) -> bool:
         """Whether the result is for this sink; from any thread."""
@@ -63,7 +64,7 @@ class Sink(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Take the file, the folder or the connection."""
+        """Take the file, the folder or the connection; where that fails give back what was taken."""
 
     def idle(self) -> bool:
         """Do a little of what is left to do while there is nothing to write; True where there is more of it.
@@ -74,7 +75,7 @@ class Sink(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is still held back, and give it back."""
+        """Write what is still held back, and release the file, the folder or the connection."""
 
     def __enter__(self: _SinkT) -> _SinkT:
         self.open()
