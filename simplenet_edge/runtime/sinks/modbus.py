@@ -76,14 +76,15 @@ class ModbusAddress:
             deadline_ms = float(query.pop("deadline", cls.deadline_ms))
             numbers = {name: int(value) for name, value in query.items()}
         except ValueError as error:
-            raise ConfigError(f"expected an address such as {_EXAMPLE}, not {text}: {error}") from error
+            raise ConfigError(f"expected an address such as {_EXAMPLE} ({error})") from error
         if (
             url.scheme != "modbus"
             or url.path.strip("/")
             or url.fragment
+            or "@" in url.netloc
             or not numbers.keys() <= {"unit", "coil", "register"}
         ):
-            raise ConfigError(f"expected an address such as {_EXAMPLE}, also with camera=name, not {text}")
+            raise ConfigError(f"expected an address such as {_EXAMPLE}, also with camera=name; it has no user or path")
         return cls(url.hostname or "", 502 if port is None else port, camera=camera, deadline_ms=deadline_ms, **numbers)
 
     def __str__(self) -> str:
