@@ -134,6 +134,17 @@ def test_silence_is_a_reason(status: LineStatus) -> None:
     assert dataclasses.replace(known, cameras={"top": silent}).problems == ["camera top has given no result for 12 s"]
 
 
+def test_a_camera_that_never_gave_anything_is_a_reason(status: LineStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that takes the connection and says nothing, with silence=off."""
+    status.add_camera("mute", live=True)
+    status.add_camera("hand", live=False)
+    later = time.monotonic() + STALE_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    status.pulse("running")
+    assert "camera mute has given no result for 11 s" in status.snapshot().problems
+    assert not any("hand" in problem for problem in status.snapshot().problems)
+
+
 def test_an_engine_that_hangs_is_a_reason(status: LineStatus, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status.snapshot().problems == []
     later = time.monotonic() + STALE_S + 1
