@@ -74,7 +74,7 @@ class Engine(ABC):
         """Scores float32 `(B,)` and maps float32 `(B, H, W)` of frames uint8 `(B, H, W, 3)` BGR; B is at least 1.
 
         The arrays belong to the caller. Raises EngineInputError for frames that break the contract, EngineError when
-        the engine is closed, busy in another thread, or gives a number that is not finite.
+        the engine is closed, busy in another thread, or gives other shapes or a number that is not finite.
         """
         self._check(frames)
         if not self._lock.acquire(blocking=False):
@@ -85,6 +85,12 @@ class Engine(ABC):
             prediction = self._predict(frames)
         finally:
             self._lock.release()
+        n = len(frames)
+        if prediction.score.shape != (n,) or prediction.map.shape != (n, *self.map_hw):
+            raise EngineError(
+                f"the {self.name} engine gave scores {prediction.score.shape} and maps {prediction.map.shape} for {n} "
+                "frames; run `simplenet-edge verify`"
+            )
         if not (np.isfinite(prediction.score).all() and np.isfinite(prediction.map).all()):
             raise EngineError(f"the {self.name} engine gave numbers that are not finite; run `simplenet-edge verify`")
         return prediction

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from simplenet_edge.errors import ConfigError
 
 __all__ = ["log_to_stderr"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_MOST, _WINDOW_S = 20, 60.0  # lines of one kind, and in how long
+_MOST, _MOST_OF_PLACE, _WINDOW_S = 20, 200, 60.0  # lines of one kind, of all kinds at one place, and in how long
 
 
 @contextmanager
@@ -41,20 +44,35 @@ class _OneLine(logging.Formatter):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+@dataclass
+class _Window:
+    """What one place in the code has logged since `since_s`: lines by their kind, and those that were left out."""
+
+    since_s: float
+    kinds: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
+
+
 class _Bounded(logging.Filter):
-    """Lets 20 lines of one kind through in a minute; the first one afterwards says how many were left out."""
+    """Lets 20 lines of one kind through in a minute, and 200 of one place; the first one afterwards says how many were
+    left out. Lines that differ in their numbers alone are of one kind: those of another camera are not.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[tuple[str, int], tuple[float, int]] = {}  # where it is logged: since when, how many
+        self._windows: dict[tuple[str, int], _Window] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         place, now_s = (record.pathname, record.lineno), time.monotonic()
-        since_s, count = self._seen.get(place, (now_s, 0))
-        if now_s - since_s > _WINDOW_S:
-            if count > _MOST:
-                record.msg = f"{record.getMessage()} ({count - _MOST} lines like this one were left out)"
+        kind = re.sub(r"[0-9]+", "0", f"{record.msg} {record.args}")
+        window = self._windows.setdefault(place, _Window(now_s))
+        if now_s - window.since_s > _WINDOW_S:
+            if window.left_out:
+                record.msg = f"{record.getMessage()} ({window.left_out} lines like this one were left out)"
                 record.args = ()
-            since_s, count = now_s, 0
-        self._seen[place] = since_s, count + 1
-        return count < _MOST
+            window = self._windows[place] = _Window(now_s)
+        if window.kinds[kind] >= _MOST or window.kinds.total() >= _MOST_OF_PLACE:
+            window.left_out += 1
+            return False
+        window.kinds[kind] += 1
+        return True

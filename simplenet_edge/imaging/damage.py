@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from simplenet_edge.errors import DataError
-from simplenet_edge.imaging.headers import START_OF_SCAN, Header, Tiff, jpeg_segments, pnm_header
+from simplenet_edge.imaging.headers import START_OF_SCAN, Header, Tiff, jpeg_segments, kind_of, pnm_header
 
 __all__ = ["check_data"]
 
@@ -47,6 +47,8 @@ def check_data(data: bytes, header: Header) -> None:
             raise DataError(
                 f"the image is cut off before its end, after {len(data)} of {end} bytes; copy or send it again"
             )
+        elif end and kind_of(data[end : end + 16]) == header.kind:
+            raise DataError("holds more than one image, of which only one would be inspected; send or save each alone")
         elif header.kind == "TIFF":
             _check_compressed_tiff(data, header)
     except (struct.error, IndexError, ValueError):  # from a table that is not one

@@ -8,6 +8,7 @@ would pass over, everything else through OpenCV; all with the same results in ev
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ __all__ = [
     "StoredImage",
     "decode_image",
     "max_pixels",
+    "read_encoded",
     "read_image",
     "read_mask",
     "read_pixels",
@@ -119,7 +121,7 @@ def decode_image(data: bytes, bit_depth: int = 16) -> Frames:
 def read_image(path: Path, bit_depth: int = 16) -> Frames:
     """The image file as uint8 `(H, W, 3)` BGR. Raises DataError with the file's name if it can't be used."""
     try:
-        return decode_image(_read(path), bit_depth)
+        return decode_image(read_encoded(path), bit_depth)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -134,7 +136,7 @@ class StoredImage(NamedTuple):
 def read_stored(path: Path) -> StoredImage:
     """The image file before it becomes uint8 BGR (`to_bgr`). Raises DataError with the file's name."""
     try:
-        data = _read(path)
+        data = read_encoded(path)
         return StoredImage(_decode(data), read_header(data))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
@@ -142,14 +144,14 @@ def read_stored(path: Path) -> StoredImage:
 
 def read_pixels(path: Path) -> npt.NDArray[Any] | None:
     """The pixels of a 16-bit image file as they are, uint16 `(H, W)` or `(H, W, C)`; None for any other. DataError."""
-    data = _read(path)
+    data = read_encoded(path)
     return _decode(data) if read_header(data).bits > 8 else None
 
 
 def read_mask(path: Path) -> npt.NDArray[np.bool_]:
     """A ground-truth mask file as bool `(H, W)`, upright: True where any channel is not zero. Raises DataError."""
     try:
-        mask = _decode(_read(path))
+        mask = _decode(read_encoded(path))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     if mask.ndim == 3:
@@ -157,9 +159,14 @@ def read_mask(path: Path) -> npt.NDArray[np.bool_]:
     return np.asarray(mask > 0)
 
 
-def _read(path: Path) -> bytes:
+def read_encoded(path: Path) -> bytes:
+    """The content of an image file, before it is decoded. Raises DataError where it is too large or can't be read."""
     try:
-        if (size := path.stat().st_size) > _PIXEL_BYTES * max_pixels():
+        about = path.stat()
+        size = about.st_size
+        if not stat.S_ISREG(about.st_mode):  # a pipe or a device might never end
+            raise DataError("can't be read (it is no regular file); copy the image into one")
+        if size > _PIXEL_BYTES * max_pixels():
             raise DataError(f"expected at most {_PIXEL_BYTES * max_pixels()} bytes, found {size}; scale the image down")
         return path.read_bytes()
     except MemoryError:

@@ -18,18 +18,25 @@ MAX_IMAGE_BYTES = 64 * 1024 * 1024
 _PNG_SIGNATURE = 8
 _BEGIN, _END = 0xD8, 0xD9
 _LONGEST_START = 12
+_MOST_BEFORE_MPF = 256 * 1024  # of a JPEG: EXIF with its thumbnail, colour profiles
 _START = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff[\xc0-\xc2\xc4\xdb\xdd\xe0-\xef\xfe]")  # with a first marker
 
 
 def check_whole(data: bytes) -> None:
-    """Raise DataError for a JPEG or PNG that ends before its end marker, or is damaged on the way to it.
+    """Raise DataError for a JPEG or PNG that ends before its end marker, is damaged on the way to it, or is followed by
+    another image, which would never be inspected.
 
-    In a PNG every chunk has a checksum. What follows the end marker doesn't matter: some cameras append data. Other
-    formats don't say where they end.
+    In a PNG every chunk has a checksum. Other data after the end marker don't matter: some cameras append them, also
+    smaller copies as the JPEG's index of pictures (MPF) says. Other formats don't say where they end.
     """
     reader = _Reader([data], sys.maxsize)
     take = _TAKE.get(kind_of(data))
-    if take is None or take(reader):
+    if take is None:
+        return
+    if take(reader):
+        rest = data[reader.position : reader.position + _LONGEST_START]
+        if kind_of(rest) in _TAKE and b"MPF\0" not in data[:_MOST_BEFORE_MPF]:
+            raise DataError("holds more than one image, of which only one would be inspected; send or save each alone")
         return
     if reader.is_at_end:
         raise DataError(f"the image is cut off before its end, after {len(data)} bytes; copy or send it again")

@@ -6,6 +6,7 @@ Hours are UTC. What is read is bounded, so that a start takes no longer after a 
 from __future__ import annotations
 
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -70,7 +71,7 @@ def read_hours(path: Path) -> dict[str, Hours]:
             camera, verdict, when = values["camera"], values["verdict"], datetime.fromisoformat(values["wall_time"])
             if verdict in get_args(VerdictName) and isinstance(camera, str) and when >= oldest:
                 found.setdefault(camera, Hours()).add(verdict, when)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
     return found
 
@@ -79,7 +80,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     """Of the newest files, oldest line first."""
     files, left = [], _MOST_BYTES
     number = 0
-    while left > 0 and (file := path if number == 0 else path.with_name(f"{path.name}.{number}")).is_file():
+    while left > 0 and os.path.isfile(file := path if number == 0 else path.with_name(f"{path.name}.{number}")):
         files.append((file, max(0, file.stat().st_size - left)))
         left -= file.stat().st_size
         number += 1

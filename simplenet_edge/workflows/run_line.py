@@ -117,10 +117,9 @@ def _sinks(options: StationOptions, sources: Sequence[Source], on_message: OnMes
     addresses = [_address(address, on_message) for address in options.addresses]
     sinks += [open_sink(address, spool_folder=options.spool) for address in addresses]
     if options.overlays is not None:
-        folder = next((source.folder for source in sources if source.folder is not None), None)
-        overlays = OverlaySink(
-            options.overlays, options.overlay, folder, quota_bytes=options.quota_bytes, min_free_bytes=_MIN_FREE_BYTES
-        )
+        limits = {"quota_bytes": options.quota_bytes, "min_free_bytes": _MIN_FREE_BYTES}
+        for folder in {source.folder for source in sources}:  # it may lie in none of them
+            overlays = OverlaySink(options.overlays, options.overlay, folder, **limits)
         sinks.append(overlays)
     return sinks
 
@@ -138,9 +137,10 @@ def _address(text: str, on_message: OnMessage) -> str:
     """The address of a source or a sink; `@FILE` is the one in a file, where nobody sees the password in it."""
     if text.startswith("@"):
         try:
-            return Path(text[1:]).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{text}: expected a file with one address in it ({error})") from error
+            (line,) = Path(text[1:]).read_text(encoding="utf-8").strip().splitlines()
+            return line
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{text}: expected a file with one address on one line ({error})") from error
     if re.search(r"://[^/@\s]*:[^/@\s]+@", text):
         on_message(f"warning: the process list shows the password in {without_password(text)}; name a file: @FILE")
     return text

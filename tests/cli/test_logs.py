@@ -64,3 +64,17 @@ def test_what_was_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         assert handler.filter(record) is not False
     assert record.getMessage() == "camera 7 (10 lines like this one were left out)"
     assert handler not in logging.root.handlers
+
+
+def test_one_camera_that_floods_does_not_hide_another_and_all_together_are_bounded() -> None:
+    with log_to_stderr("error"):
+        handler = logging.root.handlers[-1]
+
+        def passes(name: str, number: int) -> bool:
+            record = logging.LogRecord("line", logging.ERROR, __file__, 1, "%s is away", (f"{name}#{number}",), None)
+            return handler.filter(record) is not False
+
+        assert sum(passes("left", number) for number in range(1000)) == 20
+        assert passes("right", 0)
+        names = ["".join("abcdefghij"[int(digit)] for digit in str(number)) for number in range(1000)]
+        assert sum(passes(name, 0) for name in names) == 200 - 21

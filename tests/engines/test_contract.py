@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +162,11 @@ def test_numbers_that_are_not_finite_are_refused(
 def test_names_its_provider_while_it_is_open(engine: Engine) -> None:
     with engine:
         assert any(name in engine.provider for name in ("CPU", "numpy", "CUDA", "tensorrt"))
+
+
+@pytest.mark.parametrize("cut", [lambda p: Prediction(p.score[1:], p.map), lambda p: Prediction(p.score, p.map[:, 1:])])
+def test_results_of_another_shape_are_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch, cut: Any) -> None:
+    real_predict = engine._predict
+    monkeypatch.setattr(engine, "_predict", lambda frames: cut(real_predict(frames)))
+    with engine, pytest.raises(EngineError, match="for 2 frames"):
+        engine.predict(even_frames(2))

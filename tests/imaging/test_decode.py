@@ -273,3 +273,11 @@ def test_a_mask_is_where_any_channel_is_not_zero(data: bytes, tmp_path: Path) ->
     mask = read_mask(written(tmp_path, "mask.png", data))
     assert mask.dtype == np.bool_
     assert mask.tolist() == [[False, True], [False, True]]
+
+
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "device.png"):
+        with pytest.raises(DataError, match="no regular file"):
+            read_image(tmp_path / name)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from simplenet_edge.errors import DataError
 from simplenet_edge.imaging.decode import decode_image
@@ -46,6 +48,21 @@ def test_what_is_no_image_at_the_end_comes_out_as_it_is(tail: bytes) -> None:
     assert (whole, last) == ([PNG, JPEG], tail)
     with pytest.raises(DataError):
         decode_image(last)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp"])
+def test_a_second_image_behind_the_first_is_not_passed_over(suffix: str) -> None:
+    """As from a program that appends to a file where it should replace it."""
+    data = encode(suffix)
+    with pytest.raises(DataError, match="more than one image"):
+        decode_image(data + data)
+    assert decode_image(data + b"some cameras append data").shape == IMAGE.shape
+
+
+def test_smaller_copies_behind_a_picture_are_no_other_images() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).save(buffer, "MPO", save_all=True, append_images=[Image.fromarray(IMAGE[::2, ::2].copy())])
+    assert decode_image(buffer.getvalue()).shape == IMAGE.shape
 
 
 def test_nothing_is_no_image() -> None:

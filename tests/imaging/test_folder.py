@@ -58,3 +58,12 @@ def test_a_forbidden_folder_below_is_an_error(tmp_path: Path) -> None:
             names(tmp_path)
     finally:
         (tmp_path / "secret").chmod(0o700)
+
+
+def test_pipes_and_links_to_nowhere_are_named_as_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    others: list[Path] = []
+    assert [path.name for path, _ in image_files(tmp_path, others)] == ["a.png"]
+    assert sorted(path.name for path in others) == ["link.png", "pipe.png"]

@@ -35,6 +35,7 @@ def test_the_records_of_earlier_runs_are_read_rotated_ones_too(tmp_path: Path) -
     path = tmp_path / "line.jsonl"
     path.with_name("line.jsonl.1").write_text(line("left", "OK", 3) + line("left", "OK", 8 * 24), encoding="utf-8")
     bad = ["no json\n", "[1]\n", "{}\n", line("left", "MAYBE", 1), "[" * 100_000 + "\n", '{"wall_time": 7}\n']
+    bad += ['{"camera": "left", "verdict": "OK", "wall_time": "9999-12-31T23:59:59-14:00"}\n']  # no hour in UTC
     path.write_text(line("left", "NG", 2) + "".join(bad) + line("right", "INVALID", 2), encoding="utf-8")
     found = {
         name: [(row["ok"], row["ng"], row["invalid"]) for row in hours.to_list()]

@@ -129,3 +129,22 @@ def test_nothing_stays_open_where_a_part_of_it_fails(
         run_station(path, [PARTS, PARTS], StationOptions(**options, serve="0"))
     assert not caplog.records
     assert run_station(path, [PARTS], StationOptions(**options)).frames == 12
+
+
+def test_overlays_in_any_of_the_watched_folders_are_refused(path: Path, tmp_path: Path) -> None:
+    """They would be inspected, and drawn again, for ever."""
+    sources = []
+    for name in ("left", "right"):
+        (tmp_path / name).mkdir()
+        sources.append(f"watch:{tmp_path / name}")
+    options = StationOptions(engine="fake", jsonl=tmp_path / "a.jsonl", overlays=tmp_path / "right" / "overlays")
+    with pytest.raises(ConfigError, match="name a folder outside it for overlays"):
+        run_station(path, sources, options)
+
+
+@pytest.mark.parametrize("text", ["", "rtsp://u:secret@h/1\n# the left one\n"])
+def test_a_file_without_just_one_address_is_refused(path: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "address").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="one address on one line") as caught:
+        run_station(path, [f"@{tmp_path / 'address'}"], StationOptions(engine="fake"))
+    assert "secret" not in str(caught.value)

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from simplenet_edge.errors import ConfigError, EngineError
+from simplenet_edge.errors import ConfigError, EngineError, SourceError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
 from simplenet_edge.runtime.line.fair_queue import FairQueue
@@ -170,8 +170,8 @@ class Line:
     def run(self) -> Summary:
         """Inspect until the sources end, or until SIGTERM, Ctrl-C or `stop`; then everything is flushed and closed.
 
-        A second Ctrl-C doesn't wait for the flush. Raises SourceError where a recorded source doesn't open or gives
-        nothing, SinkError where a sink can't write (a live line goes on instead, and counts), EngineError after
+        A second Ctrl-C doesn't wait for the flush. Raises SourceError where a recorded source doesn't open or, once
+        the others have ended too, gave nothing; SinkError where a sink can't write (a live line goes on instead, and counts), EngineError after
         `max_failures`.
         """
         started, interrupted = time.monotonic(), False
@@ -183,8 +183,11 @@ class Line:
                 for source in self._sources:
                     source.patient = not self.config.strict
                     stack.enter_context(source)
+                for worker in self._workers:  # all at once: one that hangs must not take the time of the others
+                    worker.begin_open()
+                    stack.push(worker)
                 for worker in self._workers:
-                    stack.enter_context(worker)
+                    worker.open()
                 stack.callback(self._let_sinks_end)
                 results = stack.enter_context(self._results)
                 try:
@@ -238,8 +241,12 @@ class Line:
             for record in source.frames():
                 if not self._queue.put(source.name, prepare(record, self._model.detector)):
                     return
-        except BaseException as error:
+        except SourceError as error:  # no reason for the others to end
+            _log.error("%s has ended: %s", source.name, error)
+            source.connected = False
             self._source_error = self._source_error or error
+        except BaseException as error:
+            self._source_error = error
             self._stop.set()
         finally:
             self._queue.finish(source.name)

@@ -122,6 +122,8 @@ class ModelSlot:
     def _loaded(self) -> Detector:
         if self.shadow is not None:
             self._check(self.shadow.detector)
+            if (error := self.shadow.snapshot().error) is not None:
+                raise EngineError(f"the shadow fails on frames of this line ({error}); it is not put in use")
             self.shadow.close()
             new, self.shadow = self.shadow.detector, None
             self._reload = None  # the path still holds the old model: a second click must not bring it back

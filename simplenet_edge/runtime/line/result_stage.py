@@ -133,8 +133,11 @@ class ResultStage:
             record, detector.bundle_id, detector.threshold, detection, reason, cause, regions, latency_ms
         )
         self._status.add(result)
-        if reason is not None and reason != self._last_reasons.get(record.camera):  # once, not for each dark frame
+        last = self._last_reasons.get(record.camera)
+        if reason is not None and reason != last:  # once, not for each dark frame
             _log.warning("%s is INVALID: %s", record.name, reason)
+        elif reason is None and last is not None and record.camera in self._paced:
+            _log.warning("%s is inspected again", record.name)
         self._last_reasons[record.camera] = reason
         if record.reply is not None:
             try:

@@ -93,6 +93,7 @@ class Shadow:
                     self._error = str(error) or type(error).__name__
                 continue
             with self._changed:
+                self._error = None
                 self._compared += 1
                 self._ok_to_ng += (result.verdict, verdict) == ("OK", "NG")
                 self._ng_to_ok += (result.verdict, verdict) == ("NG", "OK")

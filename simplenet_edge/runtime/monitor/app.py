@@ -64,7 +64,7 @@ def create_app(
         Route("/api/frame/{camera:path}.jpg", line.frame),
         Route("/api/hours", line.hours),
         Route("/api/gallery", line.gallery),
-        Route("/api/gallery/{id:int}.jpg", line.gallery_picture),
+        Route("/api/gallery/{id}.jpg", line.gallery_picture),
         Route("/api/swap", line.swap, methods=["POST"]),
         Route("/api/shift", line.shift, methods=["POST"]),
     ]
@@ -114,7 +114,7 @@ class _Line:
 
     async def history(self, request: Request) -> Response:
         text = request.query_params.get("since", "0")
-        if not re.fullmatch("[0-9]{1,18}", text):
+        if not _is_number(text):
             return refusal(400, f"since must be the sequence number of an earlier answer, not {text!r}")
         history = self._sink.history(int(text), request.query_params.get("camera"))
         return JSONResponse({"run": self._run, **history})
@@ -131,7 +131,10 @@ class _Line:
 
     async def gallery_picture(self, request: Request) -> Response:
         entry_id = request.path_params["id"]
-        return _jpeg(self._sink.gallery.jpeg(entry_id, _heat(request)), f"picture {entry_id} is not kept (any more)")
+        if not _is_number(entry_id):
+            return refusal(404, "pictures have numbers; /api/gallery lists them")
+        jpeg = self._sink.gallery.jpeg(int(entry_id), _heat(request))
+        return _jpeg(jpeg, f"picture {entry_id} is not kept (any more)")
 
     async def shift(self, request: Request) -> Response:
         _require_header(request)
@@ -150,6 +153,10 @@ class _Line:
             return refusal(500, str(error))
         finally:
             self._swapping.release()
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,18}", text) is not None
 
 
 def _require_header(request: Request) -> None:

@@ -62,8 +62,9 @@ def open_sink(
         return WebhookSink(address, _spool(spool_folder, name, spool_bytes), only=webhook_only)
     if scheme == "modbus" and separator:
         return ModbusSink(ModbusAddress.parse(address))
+    scheme, colon, _ = address.partition(":")  # what follows may hold a password
     raise ConfigError(
-        f"{scheme if separator else address}: expected a path ending in .jsonl, or an address that begins with "
+        f"{scheme}{colon and ':…'}: expected a path ending in .jsonl, or an address that begins with "
         "mqtt://, mqtts://, http://, https:// or modbus://"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 import time
@@ -17,6 +18,8 @@ from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks.base import Sink
 
 __all__ = ["JsonlSink"]
+
+_log = logging.getLogger(__name__)
 
 
 class JsonlSink(Sink):
@@ -63,6 +66,8 @@ class JsonlSink(Sink):
     def open(self) -> None:
         """Open the file, and create its folder."""
         if self.path is None:
+            if sys.stdout is None:
+                raise SinkError("standard output is closed; open it, or name a file: --jsonl FILE")
             self._to_stdout = True
             return
         try:
@@ -153,13 +158,24 @@ class JsonlSink(Sink):
             self._unsynced_since = None
 
     def _rotate(self) -> None:
-        assert self.path is not None
+        """Begin a new file; where the old ones can't be renamed, the lines go on in this one, with a fault."""
+        path = self.path
+        assert path is not None
         self._close_file()
-        numbered = [self.path, *(self.path.with_name(f"{self.path.name}.{n}") for n in range(1, self._keep + 1))]
-        for older, newer in zip(reversed(numbered), reversed(numbered[:-1]), strict=False):
-            if newer.exists():
-                newer.replace(older)
-        self._open_file(self.path)
+        numbered = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, self._keep + 1))]
+        try:
+            for older, newer in zip(reversed(numbered), reversed(numbered[:-1]), strict=False):
+                if newer.exists():
+                    newer.replace(older)
+        except OSError as error:
+            if self.fault is None:
+                _log.warning("%s grows on, it can't be rotated: %s", path, error)
+            self.fault = f"{path} grows on, it can't be rotated ({error.strerror}); see what is at {error.filename2}"
+        else:
+            if self.fault is not None:
+                _log.warning("%s is rotated again", path)
+            self.fault = None
+        self._open_file(path)
 
     def _close_file(self) -> None:
         file, self._file = self._file, None

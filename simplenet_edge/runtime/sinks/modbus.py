@@ -11,14 +11,19 @@ The part is good only where coil 0 and coil 1 are off and the heartbeat has chan
 that sees no change in time must take the part for INVALID. On opening and on closing INVALID is written, for no part.
 
 Only the newest verdict is written, and none that is older than `deadline_ms` by then, counted from the arrival of its
-frame: it is lost and counted, and the heartbeat stands still.
+frame: it is lost and counted, and the heartbeat stands still. How long the controller takes for the coils is known from
+the registers. (One that stalls with the coils in hand may change them when it wakes: their part is in register + 1.)
+
+On Linux a second line on this machine that would write to the same cells is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import socket
 import struct
+import sys
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -76,14 +81,15 @@ class ModbusAddress:
             deadline_ms = float(query.pop("deadline", cls.deadline_ms))
             numbers = {name: int(value) for name, value in query.items()}
         except ValueError as error:
-            raise ConfigError(f"expected an address such as {_EXAMPLE}, not {text}: {error}") from error
+            raise ConfigError(f"expected an address such as {_EXAMPLE} ({error})") from error
         if (
             url.scheme != "modbus"
             or url.path.strip("/")
             or url.fragment
+            or "@" in url.netloc
             or not numbers.keys() <= {"unit", "coil", "register"}
         ):
-            raise ConfigError(f"expected an address such as {_EXAMPLE}, also with camera=name, not {text}")
+            raise ConfigError(f"expected an address such as {_EXAMPLE}, also with camera=name; it has no user or path")
         return cls(url.hostname or "", 502 if port is None else port, camera=camera, deadline_ms=deadline_ms, **numbers)
 
     def __str__(self) -> str:
@@ -102,6 +108,7 @@ class ModbusSink(Sink):
         self.address = address
         self._client: ModbusTcpClient | None = None
         self._heartbeat = False
+        self._held: list[socket.socket] = []
 
     @property
     def exclusive(self) -> Collection[str]:
@@ -133,6 +140,7 @@ class ModbusSink(Sink):
             raise SimpleNetEdgeError(
                 "writing to Modbus needs pymodbus; run: pip install 'simplenet-edge[modbus]'"
             ) from error
+        self._hold_cells()
         logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # at each try; our caller says it once
         address = self.address
         timeout_s = min(_TIMEOUT_S, address.deadline_ms / 1000)
@@ -141,6 +149,7 @@ class ModbusSink(Sink):
             self._put("INVALID", 0, 0.0)
         except SinkError:
             self._drop()
+            self._let_go_of_cells()
             raise
 
     def write(self, result: FrameResult) -> None:
@@ -156,16 +165,31 @@ class ModbusSink(Sink):
 
     def close(self) -> None:
         """Write INVALID where the controller still listens, and leave."""
-        client = self._client
-        if client is None:
-            return
         try:
-            if client.connected:
+            if self._client is not None and self._client.connected:
                 self._put("INVALID", 0, 0.0)
         except SinkError:
             pass  # the heartbeat stands still
         finally:
             self._drop()
+            self._let_go_of_cells()
+
+    def _hold_cells(self) -> None:
+        """Keep other lines on this machine off the cells, by names that the system frees at any end of the program."""
+        if sys.platform != "linux":
+            return
+        for cell in self.exclusive:
+            name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._held.append(name)
+            try:
+                name.bind(f"\0simplenet-edge modbus {hashlib.sha256(cell.encode()).hexdigest()}")
+            except OSError as error:
+                self._let_go_of_cells()
+                raise SinkError(f"another line writes to {cell} already; give each line cells of its own") from error
+
+    def _let_go_of_cells(self) -> None:
+        while self._held:
+            self._held.pop().close()
 
     def _drop(self) -> None:
         """Leave at once, so that a request that is under way is thrown away rather than carried out later."""
@@ -196,19 +220,22 @@ class ModbusSink(Sink):
                     f"{address.host}:{address.port} does not answer; see that the controller can be reached"
                 )
             self._require_in_time(frame_id, came_s)
+            started_s = time.monotonic()
             _require(client.write_registers(address.register, registers, device_id=address.unit), address)
-            self._require_in_time(frame_id, came_s)
+            self._require_in_time(frame_id, came_s, time.monotonic() - started_s)  # the coils will take as long
             self._heartbeat = heartbeat
             _require(client.write_coils(address.coil, coils, device_id=address.unit), address)
         except (OSError, ModbusException) as error:
             raise SinkError(f"the controller takes no verdict ({error}); see that it can be reached") from error
 
-    def _require_in_time(self, frame_id: int, came_s: float | None) -> None:
-        age_ms = 0.0 if came_s is None else (time.monotonic() - came_s) * 1000
+    def _require_in_time(self, frame_id: int, came_s: float | None, ahead_s: float = 0.0) -> None:
+        """Raise TooLate where the verdict is, or will be in `ahead_s`, older than its deadline."""
+        age_ms = 0.0 if came_s is None else (time.monotonic() - came_s + ahead_s) * 1000
         if age_ms > self.address.deadline_ms:
             raise TooLate(
-                f"the verdict on frame {frame_id} is {age_ms:.0f} ms old, over its deadline of "
-                f"{self.address.deadline_ms:g} ms and not written; see whether the line or the controller is too slow"
+                f"the verdict on frame {frame_id} is {age_ms:.0f} ms old before the controller has it, over its "
+                f"deadline of {self.address.deadline_ms:g} ms and not written; see whether the line or the controller "
+                "is too slow"
             )
 
 

@@ -125,7 +125,7 @@ class MqttSink(NetworkSink):
             raise SinkError(f"the broker takes no results ({error}); see that it runs and can be reached") from error
 
     def _topic(self, line: str) -> str:
-        camera = re.sub(r"[+#/\s\0]+", "_", json.loads(line)["camera"])
+        camera = re.sub(r"[+#/\s\0]+", "_", str(json.loads(line).get("camera") or ""))
         if camera == "status":
             camera = "status_"
         return f"{self.address.topic}/{camera}" if camera else self.address.topic

@@ -107,8 +107,11 @@ class NetworkSink(Sink):
             pass
 
     def _count(self) -> None:
-        if self._spool is not None:
-            self.waiting, self.lost = len(self._spool), self._spool.lost
+        if self._spool is None:
+            return
+        if self._spool.lost > self.lost:
+            _log.warning("%s: %d results are lost, the spool is full or was damaged", self.name, self._spool.lost)
+        self.waiting, self.lost = len(self._spool), self._spool.lost
 
     def _went_away(self, error: SinkError) -> None:
         if self.fault is None:

@@ -202,7 +202,7 @@ def _is_json(line: bytes) -> bool:
     """Two halves of lines with a power cut's zeros between them have the right ends."""
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -38,8 +39,10 @@ class WebhookSink(NetworkSink):
                 "expected an address such as https://host:8443/path; "
                 "in a password, write : / @ # ? % as %3A %2F %40 %23 %3F %25"
             ) from error
-        if parts.scheme not in ("http", "https") or not host:
-            raise ConfigError("expected an address such as https://host:8443/path")
+        if parts.scheme not in ("http", "https") or not host or re.search(r"[^!-~]", f"{parts.path}{parts.query}"):
+            raise ConfigError(
+                "expected an address such as https://host:8443/path; write what is no ASCII, and spaces, as %20"
+            )
         netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
         where = f"{parts.path}?{parts.query}".strip("/?")  # either may hold a token
         told = f"/#{hashlib.sha256(where.encode()).hexdigest()[:6]}" if where else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from simplenet_edge.runtime.snapshot import SinkSnapshot
 __all__ = ["SinkWorker", "WorkerTimings"]
 
 _WAITING = 16  # where all wait for a slow sink anyway, so that its end comes within the time that `close` has
+_HURRY_S = 0.5  # for a sink to end after the second Ctrl-C
 _NO_MAP = np.empty((0, 0), np.float32)
 _NO_FRAME = np.empty((0, 0, 3), np.uint8)
 
@@ -79,9 +81,14 @@ class SinkWorker:
         self._sink_is_open = False  # the thread's own
         self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
 
-    def open(self) -> None:
-        """Start the thread and open the sink in it. Raises what no waiting mends, and if need be SinkError."""
+    def begin_open(self) -> None:
+        """Start the thread, which opens the sink; doesn't wait for it."""
         self._thread.start()
+
+    def open(self) -> None:
+        """Wait until the sink was opened, or it was tried. Raises what no waiting mends, and if need be SinkError."""
+        if self._thread.ident is None:
+            self.begin_open()
         tried = self._tried.wait(self._timings.open_s)
         with self._changed:
             if not tried:
@@ -131,16 +138,24 @@ class SinkWorker:
             self._changed.notify_all()
         self._closing.set()
 
-    def close(self) -> None:
+    def close(self, at_most_s: float = math.inf) -> None:
         """Write what waits for up to `flush_s`, count the rest as lost, and end the thread.
 
-        Returns within `flush_s` plus `close_s`, also where the sink hangs. With `wait` it raises what ended the sink,
-        or SinkError where a result is missing.
+        Returns within `flush_s` plus `close_s`, or `at_most_s`, also where the sink hangs. With `wait` it raises what
+        ended the sink, or SinkError where a result is missing.
         """
         self.begin_close()
-        if self._thread.ident is not None:
-            assert self._deadline is not None
-            self._thread.join(max(0.0, self._deadline + self._timings.close_s - time.monotonic()))
+        assert self._deadline is not None
+        try:
+            if self._thread.ident is not None:
+                left_s = self._deadline + self._timings.close_s - time.monotonic()
+                self._thread.join(max(0.0, min(left_s, at_most_s)))
+        finally:
+            self._abandon()
+        self._tell_failure()
+
+    def _abandon(self) -> None:
+        """Count what was not written as lost."""
         with self._changed:
             self._abandoned = True
             missing = len(self._queue) + (self._hand is not None)
@@ -151,7 +166,6 @@ class SinkWorker:
                 self._failure = SinkError(
                     f"{self.name}: {missing} results were not written in {self._timings.flush_s:g} s"
                 )
-        self._tell_failure()
 
     def __enter__(self) -> SinkWorker:
         self.open()
@@ -161,7 +175,7 @@ class SinkWorker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.close()
+            self.close(_HURRY_S if kind is KeyboardInterrupt else math.inf)
         except SimpleNetEdgeError:
             if kind is None:
                 raise

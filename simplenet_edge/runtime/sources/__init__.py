@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -185,8 +186,10 @@ def _file(address: str, fragment: str) -> Source:
         raise SourceError(f"{without_password(address)}: expected a path, a camera number or one of {known} before ://")
     options = parse_options(fragment, COMMON_OPTIONS)
     path = Path(address)
-    if not path.exists():
-        raise SourceError(f"{address}: no such file or folder; a camera is v4l2:///dev/video0 or a number")
+    if not os.path.exists(path):
+        raise SourceError(
+            f"{without_password(address)}: no such file or folder; a camera is v4l2:///dev/video0 or a number"
+        )
     is_image = path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
     return _finished(ImageFiles(path) if is_image else VideoFile(path), options)
 

@@ -99,7 +99,8 @@ class NetworkCamera(LiveSource):
     def _connect(self) -> Device:
         silence_s = self.settings.silence_s
         if self._url.startswith(("http://", "https://")):
-            mjpeg = open_mjpeg(self._url, None if silence_s == math.inf else silence_s, _ADVICE)
+            timeout_s = None if silence_s == math.inf else silence_s
+            mjpeg = open_mjpeg(self._url, timeout_s, _ADVICE, self._passed_over)
             if mjpeg is not None:
                 return mjpeg
         timeout_ms = _ENDLESS_MS if silence_s == math.inf else max(1, round(silence_s * 1000))

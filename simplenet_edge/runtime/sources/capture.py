@@ -93,7 +93,7 @@ def has_gstreamer() -> bool:
 def without_password(url: str) -> str:
     """An address or a pipeline as it may be logged: `rtsp://user:secret@host/1` becomes `rtsp://***@host/1`.
 
-    Rather too much is hidden than too little: what is before the last `@`, each value of a query, and values such as
-    `user-pw=secret` in a pipeline.
+    Rather too much is hidden than too little: what is between the first colon and the last `@`, each value of a query,
+    and values such as `user-pw=secret` in a pipeline.
     """
-    return _SECRET.sub(r"\1***", re.sub(r"//\S*@", "//***@", url))
+    return _SECRET.sub(r"\1***", re.sub(r"(:/*|//).*@", r"\1***@", url, count=1, flags=re.DOTALL))

@@ -43,7 +43,7 @@ class ImageFiles(Source):
             others: list[Path] = []
             files = [file for file, _ in image_files(self.folder, others)]
         except OSError as error:
-            raise SourceError(f"{self.folder}: can't be read ({error.strerror}); check permissions") from error
+            raise SourceError(f"{error.filename}: can't be read ({error.strerror}); check permissions") from error
         report_passed_over(self.folder, others)
         if not files:
             raise SourceError(f"{self.folder}: no images in it; expected {', '.join(sorted(IMAGE_SUFFIXES))} files")

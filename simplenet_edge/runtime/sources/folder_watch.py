@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from simplenet_edge.errors import DataError, SourceError
-from simplenet_edge.imaging.decode import decode_image
+from simplenet_edge.imaging.decode import decode_image, read_encoded
 from simplenet_edge.imaging.folder import image_files
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
@@ -79,21 +79,23 @@ class WatchedFolder(Source):
         self._was_mounted: bool | None = None  # None until it could be read
         self._opened_ns = 0
         self._told_s = -math.inf
+        self._passed_over: set[str] = set()  # endings of files that are no images
 
     def _open(self) -> None:
         self._seen = {}
         self._opened_ns = time.time_ns()
         try:
-            self._look(self._seen)
+            faults = self._look(self._seen)
         except OSError as error:
-            if not self.patient:
-                raise SourceError(
-                    f"watch:{self.folder}: can't be read ({error.strerror}); create it, name the folder that images "
-                    "arrive in, or check permissions"
-                ) from error
+            faults = [error]
         else:
             for arrival in self._seen.values():
                 arrival.given = not self._existing
+        if faults and not self.patient:
+            raise SourceError(
+                f"watch:{faults[0].filename or self.folder}: can't be read ({faults[0].strerror}); create it, name the "
+                "folder that images arrive in, or check permissions"
+            ) from faults[0]
 
     def _close(self) -> None:
         self._seen = None
@@ -106,18 +108,18 @@ class WatchedFolder(Source):
         while not self.stopping.wait(max(self._poll_s, _LOOK_SHARE * looked_s)):
             started_s = time.monotonic()
             try:
-                self._look(self._seen)
-                looked_s = time.monotonic() - started_s
+                faults = self._look(self._seen)
             except OSError as error:
-                if (text := self._away(error)) is not None:
-                    yield FrameRecord(frame_id, f"{self.name}#{frame_id}", utc_now(), None, text)
-                    frame_id += 1
-                continue
-            if not self.connected:
-                _log.warning("%s can be read again", self.name)
-                self.connected, self._told_s = True, -math.inf
-                self.reconnects += 1
-            for name, arrival in self._complete(self._seen):
+                faults, complete = [error], []
+            else:
+                complete = self._complete(self._seen)
+            looked_s = time.monotonic() - started_s
+            if not faults:
+                self._is_back()
+            elif (text := self._away(faults[0])) is not None:
+                yield FrameRecord(frame_id, f"{self.name}#{frame_id}", utc_now(), None, text)
+                frame_id += 1
+            for name, arrival in complete:
                 record = self._record(frame_id, name, arrival)
                 if record is not None:
                     arrival.given = True
@@ -127,21 +129,37 @@ class WatchedFolder(Source):
                     return
 
     def _away(self, error: OSError) -> str | None:
-        """What to say about a folder that is gone; at once, and then about once a second."""
+        """What to say about what can't be read; at once, and then about once a second."""
+        place = error.filename or self.folder
         if self.connected:
-            _log.warning("%s can't be read: %s", self.name, error.strerror)
+            _log.warning("%s: %s can't be read: %s", self.name, place, error.strerror)
         self.connected = False
         if time.monotonic() - self._told_s < _REPORT_S:
             return None
         self._told_s = time.monotonic()
-        return f"watch:{self.folder} can't be read ({error.strerror}); check that the folder is there and mounted"
+        return f"watch:{place} can't be read ({error.strerror}); check that the folder is there and mounted"
 
-    def _look(self, seen: dict[str, _Arrival]) -> None:
-        """Bring `seen` up to date: new and changed files are to be given, those that are gone are forgotten."""
+    def _is_back(self) -> None:
+        if not self.connected:
+            _log.warning("%s can be read again", self.name)
+            self.connected, self._told_s = True, -math.inf
+            self.reconnects += 1
+
+    def _look(self, seen: dict[str, _Arrival]) -> list[OSError]:
+        """Bring `seen` up to date: new and changed files are to be given, those that are gone are forgotten.
+
+        Gives what can't be read in the folder; what is known of that stays. Raises OSError where that is the folder.
+        """
         is_mounted = os.path.ismount(self.folder)
         if self._was_mounted and not is_mounted:
             raise OSError(errno.ENODEV, "it is not mounted")  # else its files would be new ones when it is back
-        found = {str(path): stat for path, stat in image_files(self.folder)}
+        unreadable: list[OSError] = []
+        others: list[Path] = []
+        found = {str(path): stat for path, stat in image_files(self.folder, others, unreadable)}
+        for path in others:
+            if path.suffix not in self._passed_over:
+                self._passed_over.add(path.suffix)
+                _log.warning("%s: passed over as no image, like all %r files: %r", self.name, path.suffix, path.name)
         now_s = time.monotonic()
         for path, stat in found.items():
             known, state = seen.get(path), _State.of(stat)
@@ -150,9 +168,14 @@ class WatchedFolder(Source):
         if self._was_mounted is None and not self._existing:  # else a share that was away would bring all its past
             for arrival in seen.values():
                 arrival.given = arrival.state.changed_ns < self._opened_ns
+            if n_old := sum(arrival.given for arrival in seen.values()):
+                _log.warning("%s: %d images are older than this run and left alone; see existing=1", self.name, n_old)
         self._was_mounted = is_mounted
+        hidden = tuple(os.path.join(error.filename, "") for error in unreadable)
         for path in [path for path, arrival in seen.items() if path not in found and arrival.given]:
-            del seen[path]
+            if not os.path.join(path, "").startswith(hidden):
+                del seen[path]
+        return unreadable
 
     def _complete(self, seen: dict[str, _Arrival]) -> list[tuple[str, _Arrival]]:
         """What is to be given now, oldest first."""
@@ -169,7 +192,7 @@ class WatchedFolder(Source):
         name = file.relative_to(self.folder).as_posix()
         try:
             before = _State.of(file.stat())
-            data = file.read_bytes()
+            data = read_encoded(file)
             content = hashlib.blake2b(data, digest_size=16).digest()
             arrival.given = content == arrival.content
             if arrival.given:
@@ -178,7 +201,7 @@ class WatchedFolder(Source):
             if _State.of(file.stat()) != before:
                 return None  # which of its states was read is not known
             arrival.state, arrival.content = before, content
-            return FrameRecord(frame_id, name, utc_now(), image)
+            return FrameRecord(frame_id, name, utc_now(), image, monotonic_s=arrival.since_s)
         except (DataError, OSError) as error:
             if time.monotonic() - arrival.since_s < self._settle_s:
                 return None

@@ -199,6 +199,13 @@ class LiveSource(Source):
         if self.listener is not None:
             self.listener(began_s, record)
 
+    def _passed_over(self, count: int) -> None:
+        """Frames that came and that the device left out, to give a newer one."""
+        with self._changed:
+            if self._is_mine():
+                self._next_id += count
+                self.dropped += count
+
     def _lose(self, reason: str) -> None:
         """The camera is away; the first time a record says so at once."""
         lost, self._away, self.connected = not self._away, reason, False

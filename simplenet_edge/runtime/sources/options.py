@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -58,7 +58,7 @@ class Options:
 def split_options(uri: str) -> tuple[str, str]:
     """An address and what follows its last `#`, which is empty where that is no option but part of an existing path."""
     address, separator, fragment = uri.rpartition("#")
-    if not separator or "=" not in fragment or Path(uri.removeprefix("watch:")).exists():
+    if not separator or "=" not in fragment or os.path.exists(uri.removeprefix("watch:")):
         return uri, ""
     if "@" in fragment and "://" in address and "/" not in address.partition("://")[2]:
         raise SourceError("in the user and the password of an address, '#' is written %23 and '@' %40")

@@ -132,14 +132,20 @@ class StdinTriggered(Triggered):
         threading.Thread(target=self._read, args=(chunks,), name=f"triggers {self.name}", daemon=True).start()
 
     def _read(self, chunks: Iterator[bytes]) -> None:
+        is_begun = False  # a line without its end
         for chunk in chunks:
-            for _ in range(chunk.count(b"\n")):
-                try:
-                    self.fire()
-                except SourceError as error:
-                    self._refuse(str(error))
+            is_begun = not chunk.endswith(b"\n")
+            self._fire_each(chunk.count(b"\n"))
+        self._fire_each(is_begun)
         with self._changed:
             self._last_asked = True
+
+    def _fire_each(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                self.fire()
+            except SourceError as error:
+                self._refuse(str(error))
 
     def _refuse(self, why: str) -> None:
         while not self.stopping.is_set():

@@ -380,3 +380,57 @@ def test_the_service_manager_is_told(bundle: Bundle, tmp_path: Path, monkeypatch
 def test_options_that_can_t_work(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         LineConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_source_that_ends_with_an_error_does_not_end_the_others(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, other, kept = Belt(5, at=2, event=raise_(SourceError("a film without frames")), name="film"), Belt(9), Kept()
+    with open_engine(bundle, "fake") as engine:
+        line = Line([broken, other], Detector(engine), [kept])
+        with pytest.raises(SourceError, match="a film without frames"):
+            line.run()
+    assert [result.record.camera for result in kept.results].count("belt") == 9
+    assert "film has ended: a film without frames" in caplog.messages
+    assert line.status.snapshot().cameras["film"].connected is False
+
+
+class Slow(Kept):
+    """Opens once all of them are opening."""
+
+    def __init__(self, name: str, together: threading.Barrier) -> None:
+        super().__init__()
+        self.name, self.together = name, together
+
+    def open(self) -> None:
+        self.together.wait(SOON_S)
+        super().open()
+
+
+def test_sinks_open_all_at_once(bundle: Bundle) -> None:
+    together = threading.Barrier(3)
+    sinks = [Slow(name, together) for name in "abc"]
+    with open_engine(bundle, "fake") as engine:
+        run(Belt(2), Detector(engine), sinks)
+    assert [len(sink.results) for sink in sinks] == [2, 2, 2]
+
+
+def test_where_one_sink_does_not_open_the_others_are_closed(bundle: Bundle, tmp_path: Path) -> None:
+    lines = tmp_path / "line.jsonl"
+    with open_engine(bundle, "fake") as engine:
+        with pytest.raises(SinkError, match="Is a directory"):
+            run(Belt(2), Detector(engine), [JsonlSink(tmp_path), JsonlSink(lines)])
+        run(Belt(2), Detector(engine), [JsonlSink(lines)])  # nobody holds it
+    assert len(lines.read_text().splitlines()) == 2
+
+
+def test_both_ends_of_an_outage_of_a_camera_are_in_the_log(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    belt, kept = LiveBelt(), Kept()
+    belt.dark = (1, 2)
+    with open_engine(bundle, "fake") as engine, running(Line([belt], Detector(engine), [kept])):
+        belt.step(4)
+        kept.wait_for(4)
+    assert [text for text in caplog.messages if "frame-" in text] == [
+        "frame-1 is INVALID: the frame is dark",
+        "frame-3 is inspected again",
+    ]

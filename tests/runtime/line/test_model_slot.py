@@ -10,6 +10,7 @@ import pytest
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import open_engine
 from simplenet_edge.engines.base import Engine
+from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.errors import BundleError, ConfigError, EngineError, ParityError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.line.line import Line
@@ -174,3 +175,23 @@ def test_a_shadow_decides_nothing_and_is_promoted(bundle: Bundle, strict: Path) 
     assert kept.verdicts[-1] == "NG"
     assert kept.results[-1].bundle_id == second.bundle_id
     assert not is_open(second.engine)  # the line's own, once it was promoted
+
+
+def test_a_shadow_that_fails_is_not_put_in_use(bundle: Bundle, tmp_path: Path) -> None:
+    other = write_tiny_bundle(tmp_path / "other")
+    belt, kept = LiveBelt(), Kept()
+    with (
+        open_engine(bundle) as engine,
+        FakeEngine(other, fail_on=(0,)) as failing,
+        Shadow(Detector(failing)) as shadow,
+    ):
+        line = Line([belt], Detector(engine), [kept], shadow=shadow)
+        with running(line):
+            belt.step()
+            until(lambda: shadow.snapshot().error)
+            with pytest.raises(EngineError, match="the shadow fails on frames of this line"):
+                line.swap()
+            belt.step()
+            until(lambda: shadow.snapshot().error is None)  # it has come to itself
+            assert other.id in line.swap()
+    assert {result.bundle_id for result in kept.results} == {bundle.id}

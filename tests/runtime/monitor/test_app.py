@@ -98,7 +98,8 @@ def test_frames_and_pictures_of_bad_parts(client: httpx.Client, monitor: Monitor
     assert hot.content != plain.content
     assert client.get(f"/{item['image']}?heat=2").json() == {"error": "heat must be 0 or 1, not '2'"}
     assert client.get("/api/gallery/99.jpg").status_code == 404
-    assert client.get("/api/gallery/x.jpg").status_code == 404
+    for other in ("x", "-1", "9" * 5000, "%D9%A1"):  # Python refuses to read the third one, and would read the last
+        assert client.get(f"/api/gallery/{other}.jpg").status_code == 404
 
 
 def test_a_new_shift_counts_anew_and_the_hours_go_on(client: httpx.Client, status: LineStatus, make: Make) -> None:
@@ -131,6 +132,17 @@ def test_silence_is_a_reason(status: LineStatus) -> None:
     known = status.snapshot()
     silent = dataclasses.replace(known.cameras["top"], last_result_age_s=STALE_S + 2)
     assert dataclasses.replace(known, cameras={"top": silent}).problems == ["camera top has given no result for 12 s"]
+
+
+def test_a_camera_that_never_gave_anything_is_a_reason(status: LineStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that takes the connection and says nothing, with silence=off."""
+    status.add_camera("mute", live=True)
+    status.add_camera("hand", live=False)
+    later = time.monotonic() + STALE_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    status.pulse("running")
+    assert "camera mute has given no result for 11 s" in status.snapshot().problems
+    assert not any("hand" in problem for problem in status.snapshot().problems)
 
 
 def test_an_engine_that_hangs_is_a_reason(status: LineStatus, monkeypatch: pytest.MonkeyPatch) -> None:

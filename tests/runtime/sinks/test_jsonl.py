@@ -225,6 +225,15 @@ def test_a_closed_pipe_is_one_clean_error() -> None:
     assert run.returncode == 0
 
 
+def test_standard_output_that_is_closed_from_the_start_is_one_clean_error() -> None:
+    code = (
+        "from simplenet_edge.runtime.sinks import JsonlSink\nfrom simplenet_edge.errors import SinkError\nimport sys\n"
+        "try: JsonlSink(None).open()\nexcept SinkError as error: sys.stderr.write(str(error))"
+    )
+    closed = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code], capture_output=True, text=True)
+    assert closed.stderr == "standard output is closed; open it, or name a file: --jsonl FILE"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_one_clean_error() -> None:
     with (
@@ -332,3 +341,25 @@ def test_json_lines_that_can_not_be_opened(tmp_path: Path) -> None:
 def test_options_that_can_not_work(path: str | None, options: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         JsonlSink(path and Path(path), **options)  # type: ignore[arg-type]
+
+
+def test_where_old_files_can_not_be_renamed_the_lines_go_on_and_the_fault_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, blocker = tmp_path / "line.jsonl", tmp_path / "line.jsonl.2"
+    blocker.mkdir()
+    (blocker / "somebody's").touch()
+    with JsonlSink(path, rotate_bytes=1, keep=2) as sink:
+        for n in range(5):
+            sink.write(result(n))
+        texts = [(tmp_path / name).read_text(encoding="utf-8") for name in ("line.jsonl.1", "line.jsonl")]
+        assert [json.loads(line)["frame_id"] for line in "".join(texts).splitlines()] == [0, 1, 2, 3, 4]
+        assert "line.jsonl.2" in (sink.fault or "")
+        blocker.rename(tmp_path / "elsewhere")
+        sink.write(result(5))
+        assert sink.fault is None
+    assert json.loads(path.read_text(encoding="utf-8"))["frame_id"] == 5
+    assert [text.split(": ")[0] for text in caplog.messages] == [
+        f"{path} grows on, it can't be rotated",
+        f"{path} is rotated again",
+    ]

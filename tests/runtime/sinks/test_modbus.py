@@ -165,6 +165,34 @@ def test_a_verdict_that_grows_too_old_under_way_never_moves_the_heartbeat(contro
         assert controller.seen() == ([1, 2], 2.0, [False, False, True])
 
 
+def test_a_verdict_that_would_reach_the_coils_too_late_never_moves_the_heartbeat(controller: Controller) -> None:
+    """The controller takes as long for the coils as it did for the registers, and acts at its end."""
+    with sink_to(controller, deadline_ms=900) as sink:
+        controller.delay_s = 0.6
+        with pytest.raises(TooLate, match="frame 1 is"):
+            sink.write(aged(1, 0.0))
+        controller.delay_s = 0.0
+        assert controller.seen()[2] == [False, True, False]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that the system frees are Linux's")
+def test_a_second_line_on_the_same_cells_is_refused_until_the_first_ends(controller: Controller) -> None:
+    first, second = sink_to(controller), sink_to(controller)
+    overlapping = ModbusSink(replace(first.address, coil=COIL + 2, register=REGISTER + 4))
+    beside = ModbusSink(replace(first.address, coil=COIL + 3, register=REGISTER + 4))
+    with first, beside:
+        for sink in (second, overlapping):
+            with pytest.raises(SinkError, match="another line writes to"):
+                sink.open()
+        first.write(result(1, "NG"))
+    with second:
+        second.write(result(2))
+    away = ModbusSink(replace(first.address, port=free_port()))
+    for _ in range(2):  # one that could not connect holds nothing
+        with pytest.raises(SinkError, match="does not answer"):
+            away.open()
+
+
 def test_a_slow_controller_gets_the_newest_verdict_and_no_other(controller: Controller) -> None:
     with worker(sink_to(controller, deadline_ms=60_000), wait=False) as line:
         controller.delay_s = 0.3

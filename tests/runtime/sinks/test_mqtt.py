@@ -173,6 +173,29 @@ def test_a_killed_line_is_offline_by_its_will_and_its_spool_is_delivered_by_the_
     assert len(heard) - len(once) <= MqttSink.batch  # what was under way comes again
 
 
+def test_lines_of_another_version_in_the_spool_are_delivered_and_hold_up_no_other(
+    tmp_path: Path, broker: Broker, listener: Listener
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.open()
+    for line in ('{"frame_id": 7}', '{"frame_id": 8, "camera": null}'):
+        spool.append(line)
+    spool.close()
+    with sink_to(broker, tmp_path / "spool") as sink:
+        sink.write(result(1))
+        until(lambda: not sink.idle() and sink.waiting == 0)
+        until(lambda: listener.ids() == [1])
+    assert listener.ids("line") == [7, 8]
+
+
+def test_results_that_a_full_spool_drops_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    address = MqttAddress("127.0.0.1", "line", free_port())
+    with MqttSink(address, Spool(tmp_path / "spool", 64 * 1024)) as sink:
+        while not sink.lost:
+            sink.write(result(1))
+    assert any("results are lost, the spool is full" in text for text in caplog.messages)
+
+
 def test_without_a_spool_a_broker_that_is_away_is_an_error(tmp_path: Path) -> None:
     broker = Broker(tmp_path)
     with pytest.raises(SinkError, match=r"takes no results .*refused"):

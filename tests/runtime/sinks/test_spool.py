@@ -206,3 +206,14 @@ def test_a_folder_that_can_not_be(tmp_path: Path) -> None:
         Spool(tmp_path / "file").open()
     with pytest.raises(ConfigError, match="at least 65536 bytes"):
         Spool(tmp_path, 1000)
+
+
+def test_a_line_nested_too_deep_to_be_read_is_counted_as_lost(tmp_path: Path) -> None:
+    spool = opened(tmp_path, 64 * 2**20)
+    put(spool, range(2))
+    spool.close()
+    with next(tmp_path.glob("*.jsonl")).open("ab") as file:
+        file.write(b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n")
+    again = opened(tmp_path, 64 * 2**20)
+    assert (drain(again), again.lost) == ([0, 1], 1)
+    again.close()

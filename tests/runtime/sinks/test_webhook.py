@@ -187,9 +187,14 @@ def test_a_server_that_is_not_there() -> None:
         sink.write(result(1))
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "http://", "http:///path", "http://host:99999/", "file:///etc/passwd"])
+UNSENDABLE = ["http://host/secret path", "http://host/?secret=a b", "http://host/secret\xe9"]
+"""Python's own refusal, at each try, would quote them."""
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "http://", "http:///path", "http://host:99999/", "file:///etc/passwd", *UNSENDABLE])
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(ConfigError, match="expected an address"):
+    with pytest.raises(ConfigError, match="expected an address") as caught:
         WebhookSink(url)
+    assert "secret" not in str(caught.value)
     with pytest.raises(ConfigError, match="'ng' or 'all'"):
         WebhookSink("http://host", only="ok")  # type: ignore[arg-type]

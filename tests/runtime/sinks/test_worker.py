@@ -352,3 +352,16 @@ def test_a_line_starts_as_soon_as_its_sink_is_open() -> None:
 def test_a_queue_holds_something() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         worker(Shelf(), capacity=0, wait=True)
+
+
+def test_after_the_second_ctrl_c_a_sink_that_hangs_is_not_waited_for_and_its_losses_count() -> None:
+    shelf = Shelf()
+    shelf.gate.clear()
+    line = SinkWorker(shelf, wait=False, timings=WorkerTimings(flush_s=3600))
+    with pytest.raises(KeyboardInterrupt), line:
+        for n in range(4):
+            line.submit(result(n))
+        assert shelf.busy.wait(60)
+        raise KeyboardInterrupt
+    assert line.snapshot().lost == 4
+    shelf.gate.set()

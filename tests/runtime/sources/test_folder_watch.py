@@ -233,3 +233,85 @@ def test_stop_ends_the_wait(folder: Path) -> None:
         thread.join(60)
         assert not thread.is_alive()
     shutil.rmtree(folder)
+
+
+def unreadable_folder(folder: Path) -> Path:
+    """A folder below `folder` that nobody can read, not even root: its path is longer than the system takes."""
+    descriptor, name = os.open(folder, os.O_RDONLY), "d" * 250
+    top = folder / name
+    for _ in range(17):
+        os.mkdir(name, dir_fd=descriptor)
+        below = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+    return top
+
+
+def test_a_subfolder_that_can_not_be_read_is_invalid_and_the_others_are_inspected(folder: Path) -> None:
+    with WatchedFolder(folder, poll_s=0.01) as source:
+        frames = iter(source)
+        move_in(folder, "first.png")
+        assert first(frames, lambda record: record.error is None).name == "first.png"
+        top = unreadable_folder(folder)
+        assert "d" * 250 in (first(frames, lambda record: record.error is not None).error or "")
+        assert not source.connected
+        move_in(folder, "second.png")
+        assert first(frames, lambda record: record.error is None).name == "second.png"
+        shutil.rmtree(top)
+        move_in(folder, "third.png")
+        assert first(frames, lambda record: record.error is None).name == "third.png"
+        assert (source.connected, source.reconnects) == (True, 1)
+
+
+def test_with_strict_a_subfolder_that_can_not_be_read_is_an_error(folder: Path) -> None:
+    unreadable_folder(folder)
+    with pytest.raises(SourceError, match="dddd.*can't be read"):
+        WatchedFolder(folder).__enter__()
+
+
+def test_a_file_of_60_gigabytes_is_invalid_and_the_next_one_is_inspected(folder: Path) -> None:
+    with WatchedFolder(folder, poll_s=0.01, settle_s=0.1) as source:
+        frames = iter(source)
+        with (folder / "huge.png").open("wb") as file:
+            file.truncate(60 * 2**30)
+        assert "expected at most" in (next(frames).error or "")
+        move_in(folder, "next.png")
+        assert next(frames).error is None
+
+
+def test_the_age_of_a_verdict_counts_from_the_arrival_however_many_wait(folder: Path) -> None:
+    with WatchedFolder(folder, poll_s=0.01) as source:
+        for name in ("a.png", "b.png"):
+            move_in(folder, name)
+        frames = iter(source)
+        next(frames)
+        read_s = time.monotonic()
+        assert next(frames).monotonic_s < read_s
+
+
+def test_what_is_passed_over_is_said_once_for_each_ending(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with WatchedFolder(folder, poll_s=0.01) as source:
+        for name in ("part.heic", "another.heic", "part.txt"):
+            (folder / name).touch()
+        os.mkfifo(folder / "pipe.png")
+        (folder / "link.tif").symlink_to("nowhere")
+        move_in(folder, "part.png")
+        next(iter(source))
+    said = [text for text in caplog.messages if "passed over" in text]
+    assert [sum(f"all '{ending}' files" in text for text in said) for ending in (".heic", ".txt", ".png", ".tif")] == [1] * 4
+
+
+def test_what_is_older_than_the_run_where_the_folder_was_away_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, share = tmp_path / "in", tmp_path / "share"
+    share.mkdir()
+    move_in(share, "old.png", at=1000.0)
+    move_in(share, "new.png", at=time.time() + 60)
+    source = WatchedFolder(folder, poll_s=0.01)
+    source.patient = True
+    with source:
+        share.rename(folder)
+        assert first(iter(source), lambda record: record.error is None).name == "new.png"
+    assert any("1 images are older than this run" in text for text in caplog.messages)

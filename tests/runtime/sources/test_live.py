@@ -242,3 +242,25 @@ def test_no_more_than_two_threads_are_left_behind() -> None:
         assert source.opened == 3
         source.release.set()
     until(lambda: source.closed == source.opened)
+
+
+def test_frames_that_the_device_left_out_are_dropped_ones(source: Scripted) -> None:
+    frames = iter(source)
+    source.script.put(50)
+    assert next(frames).dropped == 0
+
+    class Hurried(ScriptedDevice):
+        def read(self) -> Frames:
+            self.source._passed_over(3)
+            return super().read()
+
+    def connect() -> Device:
+        source.opened += 1
+        return Hurried(source)
+
+    source._connect = connect  # type: ignore[method-assign]
+    source.script.put(SourceError("the cable is out"))
+    source.script.put(60)
+    back = first(frames, lambda record: record.image is not None)
+    assert back.frame_id - back.dropped == source._n_given - 1
+    assert source.dropped >= 3

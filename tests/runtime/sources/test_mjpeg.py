@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import base64
+import socketserver
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -10,8 +14,9 @@ import pytest
 from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import decode_image
 from simplenet_edge.runtime.sources import NetworkCamera
-from simplenet_edge.runtime.sources.mjpeg import MjpegDevice, _parts
+from simplenet_edge.runtime.sources.mjpeg import MjpegDevice, _parts, open_mjpeg
 from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera, first
+from tests.waiting import SOON_S, until
 
 JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))[1].tobytes()
 
@@ -68,7 +73,7 @@ def test_a_length_that_is_wrong_costs_no_other_picture() -> None:
     found = list(_parts(iter([stream])))
     assert [found[0], found[1], found[3]] == [JPEG[:1000], JPEG, JPEG]
     with pytest.raises(DataError):
-        decode_image(found[2])
+        decode_image(found[2] or b"")
 
 
 def test_a_stream_without_an_end_of_its_part_is_given_up() -> None:
@@ -83,3 +88,60 @@ def test_a_device_is_closed_with_its_connection() -> None:
         assert isinstance(device, MjpegDevice)
         assert device.read().shape == (48, 64, 3)
         device.close()
+
+
+@contextmanager
+def served(answer: bytes) -> Iterator[str]:
+    """An address that gives each client one answer, and then the end."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def test_pictures_that_came_while_nobody_read_are_passed_over_and_counted() -> None:
+    """Else each would be older than the one before, where the camera is faster than the decoder."""
+    passed_over: list[int] = []
+    with IpCamera() as camera:
+        device = open_mjpeg(camera.url, SOON_S, "", passed_over.append)
+        assert device is not None
+        device.read()
+
+        def some_were() -> bool:
+            time.sleep(0.1)  # the camera gives fifty a second
+            device.read()
+            return sum(passed_over) > 0
+
+        until(some_were)
+        device.close()
+
+
+def test_the_last_picture_before_the_end_is_given() -> None:
+    pictures = [cv2.imencode(".jpg", np.full((16, 16, 3), 60 * i, np.uint8))[1].tobytes() for i in range(4)]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+    passed_over: list[int] = []
+    with served(head + b"".join(part(picture, len(picture)) for picture in pictures)) as url:
+        device = open_mjpeg(url, SOON_S, "", passed_over.append)
+        assert device is not None
+        levels = [int(device.read().mean()), int(device.read().mean())]
+        while levels[-1] != 180:  # as many as had come by then
+            levels.append(int(device.read().mean()))
+        with pytest.raises(SourceError, match="stopped giving frames"):
+            device.read()
+        assert len(levels) + sum(passed_over) == 4
+        device.close()
+
+
+# urllib leaves the answer that it stumbles over to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("asks", ["Digest realm=", "Digest qop", "NTLM", "Basic"])
+def test_a_camera_that_asks_oddly_for_a_password_is_away_and_no_more(asks: str) -> None:
+    answer = f"HTTP/1.1 401 no\r\nWWW-Authenticate: {asks}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with served(answer.encode()) as url, pytest.raises(SourceError, match="could not open"):
+        NetworkCamera(url.replace("//", "//user:secret@"), IMPATIENT).__enter__()

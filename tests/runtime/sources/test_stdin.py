@@ -87,7 +87,8 @@ def test_closed_standard_input_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_each_line_is_a_trigger_and_the_end_ends_it() -> None:
     uri = "test://?fps=100&size=64x48#name=top&trigger=stdin&timeout=60"
-    assert read(b"\n\nthird\n", uri) == [[i, f"top#{i}", [48, 64, 3], None] for i in range(3)]
+    for lines in (b"\n\nthird\n", b"\n\nwithout its end"):
+        assert read(lines, uri) == [[i, f"top#{i}", [48, 64, 3], None] for i in range(3)]
 
 
 def test_more_lines_than_may_wait_are_invalid_each() -> None:
