@@ -137,7 +137,7 @@ class LineSnapshot:
             found.append(f"the engine has not come back from a frame for {self.pulse_age_s:.0f} s")
         for name, camera in self.cameras.items():
             label, age_s = f"camera {name}" if name else "the camera", camera.last_result_age_s
-            silent_s = self.uptime_s - self.pulse_age_s if age_s is None else age_s  # without one so far: since the start
+            silent_s = self.uptime_s - self.pulse_age_s if age_s is None else age_s  # no result so far: since the start
             if not camera.connected:
                 found.append(f"{label} is away")
             elif camera.live and silent_s >= STALE_S:

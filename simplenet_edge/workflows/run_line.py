@@ -117,10 +117,15 @@ def _sinks(options: StationOptions, sources: Sequence[Source], on_message: OnMes
     addresses = [_address(address, on_message) for address in options.addresses]
     sinks += [open_sink(address, spool_folder=options.spool) for address in addresses]
     if options.overlays is not None:
-        limits = {"quota_bytes": options.quota_bytes, "min_free_bytes": _MIN_FREE_BYTES}
-        for folder in {source.folder for source in sources}:  # it may lie in none of them
-            overlays = OverlaySink(options.overlays, options.overlay, folder, **limits)
-        sinks.append(overlays)
+        sinks.append(
+            OverlaySink(
+                options.overlays,
+                options.overlay,
+                [source.folder for source in sources if source.folder is not None],
+                quota_bytes=options.quota_bytes,
+                min_free_bytes=_MIN_FREE_BYTES,
+            )
+        )
     return sinks
 
 

@@ -170,9 +170,9 @@ class Line:
     def run(self) -> Summary:
         """Inspect until the sources end, or until SIGTERM, Ctrl-C or `stop`; then everything is flushed and closed.
 
-        A second Ctrl-C doesn't wait for the flush. Raises SourceError where a recorded source doesn't open or, once
-        the others have ended too, gave nothing; SinkError where a sink can't write (a live line goes on instead, and counts), EngineError after
-        `max_failures`.
+        A second Ctrl-C doesn't wait for the flush. Raises SourceError where a recorded source doesn't open or, once the
+        others have ended too, gave nothing; SinkError where a sink can't write (a live line goes on instead, and
+        counts), EngineError after `max_failures`.
         """
         started, interrupted = time.monotonic(), False
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
@@ -38,6 +38,9 @@ class Sink(ABC):
     newest_only: ClassVar[bool] = False
     """Whether it steers a machine, which an old result would mislead: a worker keeps the newest for it and no other,
     and tries none again."""
+
+    is_overtaken: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether a newer result waits; the worker of a live line sets it for a sink of the kind `newest_only`."""
 
     fault: str | None = None
     """What is wrong although nothing is lost yet, such as a broker that is away."""

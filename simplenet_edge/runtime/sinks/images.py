@@ -32,7 +32,7 @@ class OverlaySink(Sink):
 
     `only="ng"` keeps the NG frames, `"all"` the OK ones too; an INVALID frame that was never scored has nothing to
     draw.
-    `source_folder` is `Source.folder`: a folder inside it is refused, for its overlays would be inspected next time.
+    `source_folders` are those of the sources: a folder inside one is refused, for its overlays would be inspected.
 
     When all images here would come to more than `quota_bytes`, or the file system would have less than
     `min_free_bytes` left, the oldest are deleted, never a file of another name than this sink gives. Where that isn't
@@ -46,7 +46,7 @@ class OverlaySink(Sink):
         self,
         folder: Path,
         only: Literal["ng", "all"] = "ng",
-        source_folder: Path | None = None,
+        source_folders: Collection[Path] = (),
         *,
         image_format: Literal["png", "jpg"] = "png",
         quota_bytes: int | None = None,
@@ -60,10 +60,11 @@ class OverlaySink(Sink):
             raise ConfigError(
                 f"quota_bytes must be at least 1 and min_free_bytes at least 0, not {quota_bytes} and {min_free_bytes}"
             )
-        if source_folder is not None and folder.resolve().is_relative_to(source_folder.resolve()):
-            raise ConfigError(
-                f"{folder} lies in {source_folder}, where the images come from; name a folder outside it for overlays"
-            )
+        for source in source_folders:
+            if folder.resolve().is_relative_to(source.resolve()):
+                raise ConfigError(
+                    f"{folder} lies in {source}, where the images come from; name a folder outside it for overlays"
+                )
         self.name = f"overlays in {folder}"
         self.folder = folder
         self.only = only

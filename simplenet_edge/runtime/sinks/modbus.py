@@ -223,6 +223,8 @@ class ModbusSink(Sink):
             started_s = time.monotonic()
             _require(client.write_registers(address.register, registers, device_id=address.unit), address)
             self._require_in_time(frame_id, came_s, time.monotonic() - started_s)  # the coils will take as long
+            if came_s is not None and self.is_overtaken():
+                raise TooLate(f"a newer verdict has overtaken that on frame {frame_id}: the controller is too slow")
             self._heartbeat = heartbeat
             _require(client.write_coils(address.coil, coils, device_id=address.unit), address)
         except (OSError, ModbusException) as error:

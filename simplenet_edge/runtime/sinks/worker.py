@@ -72,6 +72,8 @@ class SinkWorker:
         self._queue: deque[FrameResult] = deque()
         self._hand: FrameResult | None = None  # being written
         self._tally = Tally(sink.name)
+        if sink.newest_only and not wait:
+            sink.is_overtaken = lambda: bool(self._queue)
         self._failure: Exception | None = None  # what ended the thread
         self._failure_told = False
         self._deadline: float | None = None  # set by `close`
@@ -272,7 +274,8 @@ class SinkWorker:
             if self._wait or (is_first and (self._strict or not isinstance(error, SinkError))):
                 self._failure = error
                 self._changed.notify_all()
-            elif self.sink.newest_only and self._hand is not None:
+            elif self._hand is not None and (self.sink.newest_only or not isinstance(error, SimpleNetEdgeError)):
+                # an old one would mislead; one that brings out a bug must not stand in the way of all others
                 self._hand = None
                 self._tally.add_lost()
 

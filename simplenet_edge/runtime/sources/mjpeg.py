@@ -67,7 +67,9 @@ class MjpegDevice:
     would keep them, and where decoding is slower than the camera each would be older than the one before.
     """
 
-    def __init__(self, response: http.client.HTTPResponse, passed_over: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(
+        self, response: http.client.HTTPResponse, passed_over: Callable[[int], None] = lambda count: None
+    ) -> None:
         self._response = response
         self._passed_over = passed_over
         self._waits = True  # for bytes that have not come yet
@@ -87,7 +89,6 @@ class MjpegDevice:
     def close(self) -> None:
         """Hang up."""
         self._response.close()
-
 
     def _next_part(self) -> bytes | None:
         """The first part from now on; at the end of the stream the last one that came, then None."""

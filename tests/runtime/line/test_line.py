@@ -385,7 +385,11 @@ def test_options_that_can_t_work(options: dict[str, float]) -> None:
 def test_a_source_that_ends_with_an_error_does_not_end_the_others(
     bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken, other, kept = Belt(5, at=2, event=raise_(SourceError("a film without frames")), name="film"), Belt(9), Kept()
+    broken, other, kept = (
+        Belt(5, at=2, event=raise_(SourceError("a film without frames")), name="film"),
+        Belt(9),
+        Kept(),
+    )
     with open_engine(bundle, "fake") as engine:
         line = Line([broken, other], Detector(engine), [kept])
         with pytest.raises(SourceError, match="a film without frames"):

@@ -171,7 +171,7 @@ def test_overlays_in_the_source_folder_are_refused(tmp_path: Path, inside: str) 
     source = tmp_path / "parts"
     source.mkdir()
     with pytest.raises(ConfigError, match="where the images come from"):
-        OverlaySink(source / inside, source_folder=source)
+        OverlaySink(source / inside, source_folders=[source])
     assert list(source.iterdir()) == []
 
 
@@ -180,12 +180,12 @@ def test_overlays_in_the_source_folder_through_a_link_are_refused(tmp_path: Path
     source.mkdir()
     (tmp_path / "link").symlink_to(source)
     with pytest.raises(ConfigError, match="where the images come from"):
-        OverlaySink(tmp_path / "link" / "overlays", source_folder=source)
+        OverlaySink(tmp_path / "link" / "overlays", source_folders=[source])
 
 
 def test_overlays_beside_the_source_folder_are_fine(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    OverlaySink(tmp_path / "parts-overlays", source_folder=tmp_path / "parts").open()
+    OverlaySink(tmp_path / "parts-overlays", source_folders=[tmp_path / "parts"]).open()
     assert (tmp_path / "parts-overlays").is_dir()
 
 

@@ -31,7 +31,18 @@ def test_each_kind_by_its_address(address: str, kind: type[Sink], name: str) -> 
     assert sink.name == name
 
 
-@pytest.mark.parametrize("address", ["", "line.json", "ftp://u:secret@host/line.jsonl", "MQTT//host", "jsonl", "mqtt:/u:secret@h/t", "modbus:u:secret@h"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "line.json",
+        "ftp://u:secret@host/line.jsonl",
+        "MQTT//host",
+        "jsonl",
+        "mqtt:/u:secret@h/t",
+        "modbus:u:secret@h",
+    ],
+)
 def test_what_is_none_names_those_that_are(address: str) -> None:
     with pytest.raises(ConfigError, match=r"\.jsonl.*mqtt://, mqtts://, http://, https:// or modbus://") as caught:
         open_sink(address)

@@ -191,7 +191,9 @@ UNSENDABLE = ["http://host/secret path", "http://host/?secret=a b", "http://host
 """Python's own refusal, at each try, would quote them."""
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "http://", "http:///path", "http://host:99999/", "file:///etc/passwd", *UNSENDABLE])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/", "http://", "http:///path", "http://host:99999/", "file:///etc/passwd", *UNSENDABLE]
+)
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match="expected an address") as caught:
         WebhookSink(url)

@@ -144,7 +144,8 @@ def test_a_bug_in_a_sink_is_logged_with_its_traceback_and_ends_nothing(caplog: p
         line.submit(result(0))
         until(lambda: line.snapshot().error == "a bug")
         shelf.broken = None
-        until(lambda: shelf.ids == [0])
+        line.submit(result(1))
+        until(lambda: shelf.ids == [1])
     assert caplog.records[0].exc_info is not None
 
 
@@ -365,3 +366,18 @@ def test_after_the_second_ctrl_c_a_sink_that_hangs_is_not_waited_for_and_its_los
         raise KeyboardInterrupt
     assert line.snapshot().lost == 4
     shelf.gate.set()
+
+
+def test_a_result_that_brings_out_a_bug_stands_in_nobody_s_way() -> None:
+    class Buggy(Shelf):
+        def write(self, result: FrameResult) -> None:
+            if result.record.frame_id == 1:
+                raise ZeroDivisionError("a bug")
+            super().write(result)
+
+    shelf = Buggy()
+    with worker(shelf, wait=False) as line:
+        for n in range(4):
+            line.submit(result(n))
+        until(lambda: line.snapshot() == SinkSnapshot(3, 1, 0, None))
+    assert shelf.ids == [0, 2, 3]

@@ -299,7 +299,9 @@ def test_what_is_passed_over_is_said_once_for_each_ending(folder: Path, caplog: 
         move_in(folder, "part.png")
         next(iter(source))
     said = [text for text in caplog.messages if "passed over" in text]
-    assert [sum(f"all '{ending}' files" in text for text in said) for ending in (".heic", ".txt", ".png", ".tif")] == [1] * 4
+    assert [sum(f"all '{ending}' files" in text for text in said) for ending in (".heic", ".txt", ".png", ".tif")] == [
+        1
+    ] * 4
 
 
 def test_what_is_older_than_the_run_where_the_folder_was_away_is_counted(
