@@ -22,6 +22,7 @@ from simplenet_edge.runtime.hours import read_hours
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
 from simplenet_edge.runtime.line.model_loader import ModelLoader
+from simplenet_edge.runtime.line.process import hangups_ignored
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
 from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, Sink, open_sink
@@ -93,6 +94,7 @@ def run_station(
     on_message(f"engine {choice.name}: {choice.reason}")
     loader = ModelLoader(bundle, choice.name, options.precision, choice.threads, options.check)
     with ExitStack() as stack:
+        stack.enter_context(hangups_ignored())
         detector = stack.enter_context(_closing(loader.load()))
         shadow = None
         if options.shadow is not None:

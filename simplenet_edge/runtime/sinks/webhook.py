@@ -74,8 +74,11 @@ class WebhookSink(NetworkSink):
                     pass
             except urllib.error.HTTPError as error:
                 error.close()
-                raise SinkError(f"the server answers {error.code} {error.reason}; expected 2xx") from error
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                phrase = http.client.responses.get(error.code, "")  # the server's own may quote the address
+                raise SinkError(f"the server answers {error.code} {phrase}; expected 2xx") from None
+            except http.client.HTTPException as error:
+                raise SinkError(f"the server answers no HTTP ({type(error).__name__}); see what runs there") from None
+            except (OSError, ValueError) as error:
                 reason = getattr(error, "reason", None) or error
                 raise SinkError(
                     f"the server takes no results ({reason}); see that it runs and can be reached"

@@ -169,7 +169,7 @@ class WatchedFolder(Source):
             for arrival in seen.values():
                 arrival.given = arrival.state.changed_ns < self._opened_ns
             if n_old := sum(arrival.given for arrival in seen.values()):
-                _log.warning("%s: %d images are older than this run and left alone; see existing=1", self.name, n_old)
+                _log.info("%s: %d images are older than this run and left alone; see existing=1", self.name, n_old)
         self._was_mounted = is_mounted
         hidden = tuple(os.path.join(error.filename, "") for error in unreadable)
         for path in [path for path, arrival in seen.items() if path not in found and arrival.given]:

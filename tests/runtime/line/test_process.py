@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simplenet_edge.runtime.line.process import notify_systemd, signals_handled
+from simplenet_edge.runtime.line.process import hangups_ignored, notify_systemd, signals_handled
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -33,6 +33,18 @@ def test_a_hangup_calls_in_a_thread() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         assert called.wait(10)
     assert names == ["hangup"]
+
+
+def test_a_hangup_before_the_line_runs_ends_nothing_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    before, called = signal.getsignal(signal.SIGHUP), threading.Event()
+    with hangups_ignored():
+        signal.raise_signal(signal.SIGHUP)
+        assert "nothing is swapped" in caplog.text
+        with signals_handled(threading.Event(), called.set):
+            signal.raise_signal(signal.SIGHUP)
+            assert called.wait(10)
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is before
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.posted.append((self.path, dict(self.headers), body))
         else:
             self.server.refused += 1
-        self.send_response(self.server.status)
+        self.send_response(self.server.status, f"no {self.path}" if self.server.status == 500 else None)
         self.send_header("Location", "/elsewhere")
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -185,6 +185,13 @@ def test_a_server_that_never_answers_is_given_up(server: Server) -> None:
 def test_a_server_that_is_not_there() -> None:
     with WebhookSink(f"http://127.0.0.1:{free_port()}/") as sink, pytest.raises(SinkError, match="refused"):
         sink.write(result(1))
+
+
+def test_what_the_server_says_of_the_address_is_not_repeated(server: Server) -> None:
+    server.status = 500
+    with WebhookSink(f"{server.url}/secret?key=secret") as sink, pytest.raises(SinkError) as caught:
+        sink.write(result(1))
+    assert str(caught.value) == "the server answers 500 Internal Server Error; expected 2xx"
 
 
 UNSENDABLE = ["http://host/secret path", "http://host/?secret=a b", "http://host/secret\xe9"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -307,6 +308,7 @@ def test_what_is_passed_over_is_said_once_for_each_ending(folder: Path, caplog: 
 def test_what_is_older_than_the_run_where_the_folder_was_away_is_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     folder, share = tmp_path / "in", tmp_path / "share"
     share.mkdir()
     move_in(share, "old.png", at=1000.0)
