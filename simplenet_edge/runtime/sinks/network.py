@@ -110,7 +110,7 @@ class NetworkSink(Sink):
         if self._spool is None:
             return
         if self._spool.lost > self.lost:
-            _log.warning("%s: %d results are lost, the spool is full or was damaged", self.name, self._spool.lost)
+            _log.warning("%s: %d results are lost, the spool is full, or was damaged or deleted", self.name, self._spool.lost)
         self.waiting, self.lost = len(self._spool), self._spool.lost
 
     def _went_away(self, error: SinkError) -> None:

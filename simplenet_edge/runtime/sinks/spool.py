@@ -35,8 +35,8 @@ class _Segment:
 class Spool:
     """A queue of JSON lines in `folder`, of at most `max_bytes`; for one thread, and one program at a time.
 
-    `lost` counts the lines that were dropped since it was opened: the oldest where it was full, and what a power cut
-    left unreadable. Raises SinkError where the disk refuses.
+    `lost` counts the lines that were dropped since it was opened: the oldest where it was full, what a power cut left
+    unreadable, and what was in the folder when somebody deleted it. Raises SinkError where the disk refuses.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 64 * 1024 * 1024) -> None:
@@ -83,7 +83,7 @@ class Spool:
 
     def append(self, line: str) -> None:
         """Put one line at the end: a JSON object, without a line break."""
-        assert self._position is not None, "open it first"
+        self._require_folder()
         data = line.encode() + b"\n"
         assert _is_whole(data)
         try:
@@ -102,6 +102,7 @@ class Spool:
 
     def peek(self, most: int) -> list[str]:
         """The oldest lines, up to `most` of them; they stay until `commit`. Empty where nothing waits."""
+        self._require_folder()
         self._peeked = []
         if not len(self):
             return []
@@ -128,6 +129,16 @@ class Spool:
             self._save_position()
         except OSError as error:
             raise self._refused(error) from error
+
+    def _require_folder(self) -> None:
+        """Begin anew where somebody has deleted or replaced the folder: what waited there is lost."""
+        assert self._position is not None, "open it first"
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._position.fileno()), os.stat(self.folder / "position")):
+                return
+        self.lost += len(self)
+        self.close()
+        self.open()
 
     def _delete_first(self) -> None:
         """Another one follows it."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,4 +217,24 @@ def test_a_line_nested_too_deep_to_be_read_is_counted_as_lost(tmp_path: Path) ->
         file.write(b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n")
     again = opened(tmp_path, 64 * 2**20)
     assert (drain(again), again.lost) == ([0, 1], 1)
+    again.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_deleted_is_made_again_and_what_was_in_it_counts_as_lost(
+    tmp_path: Path, replaced: bool
+) -> None:
+    folder = tmp_path / "spool"
+    spool = opened(folder)
+    put(spool, range(5))
+    shutil.rmtree(folder)
+    if replaced:
+        other = opened(folder)
+        put(other, range(50, 52))
+        other.close()
+    put(spool, range(5, 7))
+    assert (drain(spool), spool.lost) == ([*(range(50, 52) if replaced else ()), 5, 6], 5)
+    spool.close()
+    again = opened(folder)
+    assert len(again) == 0
     again.close()
