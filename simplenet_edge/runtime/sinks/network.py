@@ -110,7 +110,8 @@ class NetworkSink(Sink):
         if self._spool is None:
             return
         if self._spool.lost > self.lost:
-            _log.warning("%s: %d results are lost, the spool is full, or was damaged or deleted", self.name, self._spool.lost)
+            why = "the spool is full, or was damaged or deleted"
+            _log.warning("%s: %d results are lost, %s", self.name, self._spool.lost, why)
         self.waiting, self.lost = len(self._spool), self._spool.lost
 
     def _went_away(self, error: SinkError) -> None:

@@ -156,10 +156,10 @@ class WatchedFolder(Source):
         unreadable: list[OSError] = []
         others: list[Path] = []
         found = {str(path): stat for path, stat in image_files(self.folder, others, unreadable)}
-        for path in others:
-            if path.suffix not in self._passed_over:
-                self._passed_over.add(path.suffix)
-                _log.warning("%s: passed over as no image, like all %r files: %r", self.name, path.suffix, path.name)
+        for other in others:
+            if other.suffix not in self._passed_over:
+                self._passed_over.add(other.suffix)
+                _log.warning("%s: passed over as no image, like all %r files: %r", self.name, other.suffix, other.name)
         now_s = time.monotonic()
         for path, stat in found.items():
             known, state = seen.get(path), _State.of(stat)

@@ -359,11 +359,11 @@ def test_after_the_second_ctrl_c_a_sink_that_hangs_is_not_waited_for_and_its_los
     shelf = Shelf()
     shelf.gate.clear()
     line = SinkWorker(shelf, wait=False, timings=WorkerTimings(flush_s=3600))
-    with pytest.raises(KeyboardInterrupt), line:
-        for n in range(4):
-            line.submit(result(n))
-        assert shelf.busy.wait(60)
-        raise KeyboardInterrupt
+    line.open()
+    for n in range(4):
+        line.submit(result(n))
+    assert shelf.busy.wait(60)
+    line.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert line.snapshot().lost == 4
     shelf.gate.set()
 

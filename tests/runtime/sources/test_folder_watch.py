@@ -267,7 +267,7 @@ def test_a_subfolder_that_can_not_be_read_is_invalid_and_the_others_are_inspecte
 
 def test_with_strict_a_subfolder_that_can_not_be_read_is_an_error(folder: Path) -> None:
     unreadable_folder(folder)
-    with pytest.raises(SourceError, match="dddd.*can't be read"):
+    with pytest.raises(SourceError, match=r"dddd.*can't be read"):
         WatchedFolder(folder).__enter__()
 
 
@@ -300,9 +300,8 @@ def test_what_is_passed_over_is_said_once_for_each_ending(folder: Path, caplog: 
         move_in(folder, "part.png")
         next(iter(source))
     said = [text for text in caplog.messages if "passed over" in text]
-    assert [sum(f"all '{ending}' files" in text for text in said) for ending in (".heic", ".txt", ".png", ".tif")] == [
-        1
-    ] * 4
+    for ending in (".heic", ".txt", ".png", ".tif"):
+        assert sum(f"all '{ending}' files" in text for text in said) == 1, ending
 
 
 def test_what_is_older_than_the_run_where_the_folder_was_away_is_counted(
