@@ -133,9 +133,13 @@ class Spool:
     def _require_folder(self) -> None:
         """Begin anew where somebody has deleted or replaced the folder: what waited there is lost."""
         assert self._position is not None, "open it first"
-        with suppress(OSError):
+        try:
             if os.path.samestat(os.fstat(self._position.fileno()), os.stat(self.folder / "position")):
                 return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise self._refused(error) from error
         self.lost += len(self)
         self.close()
         self.open()
