@@ -25,6 +25,8 @@ SCHEMA = 1
 Scenario = Literal["single-stream", "offline", "stream"]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 
+_MOST_FRAMES = 4096  # in one call: more would only fill the memory
+
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
@@ -39,8 +41,8 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         if not self.scenarios or not set(self.scenarios) <= set(SCENARIOS):
             raise ConfigError(f"scenarios are {', '.join(SCENARIOS)}, not {', '.join(self.scenarios) or 'none'}")
-        if not self.batch_sizes or min(self.batch_sizes) < 1:
-            raise ConfigError(f"batch sizes must be at least 1, not {self.batch_sizes}")
+        if not self.batch_sizes or min(self.batch_sizes) < 1 or max(self.batch_sizes) > _MOST_FRAMES:
+            raise ConfigError(f"batch sizes must be at least 1, at most {_MOST_FRAMES}, not {self.batch_sizes}")
         if not 0 < self.duration_s < float("inf"):
             raise ConfigError(f"duration_s must be positive, not {self.duration_s}")
         if self.max_warmup < 0:

@@ -7,6 +7,7 @@ of `simplenet_edge.errors`: 0 done, 1 a missing extra, 2 option, 3 data, 4 weigh
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from simplenet_edge.cli import (
     train,
     verify,
 )
+from simplenet_edge.cli.logs import printable
 from simplenet_edge.errors import DataError, SimpleNetEdgeError
 
 __all__ = ["app", "main"]
@@ -69,16 +71,19 @@ def _root(
 
 def main() -> None:
     """Run the command line; an expected error is one line on standard error and its own exit code."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started this, as in `2>&-`
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - to the end of the process
     if any((Path(__file__).parents[1] / name).is_file() for name in ("engines", "export")):  # links, or folders
         sys.stderr.write(f"error: {_LINKS_LOST}\n")
         sys.exit(1)
     try:
         app()
     except SimpleNetEdgeError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {_one_line(error)}\n")
         sys.exit(error.exit_code)
     except OSError as error:  # what the system refuses before any of our own code looks: a name too long, no right
-        sys.stderr.write(f"error: {' '.join(str(error).split())}; name another file or folder\n")
+        sys.stderr.write(f"error: {_one_line(error)}; name another file or folder\n")
         sys.exit(DataError.exit_code)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
@@ -86,10 +91,12 @@ def main() -> None:
         sys.stderr.write(f"error: {error.name} is not installed; run: {cure}\n")
         sys.exit(1)
     except ImportError as error:
-        sys.stderr.write(
-            f"error: a library does not load ({' '.join(str(error).split())}); run: simplenet-edge doctor\n"
-        )
+        sys.stderr.write(f"error: a library does not load ({_one_line(error)}); run: simplenet-edge doctor\n")
         sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))
 
 
 _LINKS_LOST = (

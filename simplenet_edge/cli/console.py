@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from simplenet_edge.cli.logs import printable
 from simplenet_edge.progress import OnMessage
 from simplenet_edge.progress import Progress as OnProgress
 
@@ -50,29 +51,31 @@ def print_json(values: dict[str, Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on standard output; all but the first column are set right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=printable(title), title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console(highlight=False, markup=False).print(table)
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Sentences on standard output, each on a line of its own however long."""
     for line in lines:
-        Console(highlight=False, markup=False, soft_wrap=True).print(line)
+        Console(highlight=False, markup=False, soft_wrap=True).print(printable(line))
 
 
 def note(text: str) -> None:
     """A line for the reader on standard error."""
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(printable(text))
 
 
 def warn(text: str | None) -> None:
     """A warning on standard error; nothing for None."""
     if text:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"warning: {text}", style="yellow")
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(
+            f"warning: {printable(text)}", style="yellow"
+        )
 
 
 def warn_left_out(reasons: Sequence[str]) -> None:

@@ -12,10 +12,17 @@ from dataclasses import dataclass, field
 
 from simplenet_edge.errors import ConfigError
 
-__all__ = ["log_to_stderr"]
+__all__ = ["log_to_stderr", "printable"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _MOST, _MOST_OF_PLACE, _WINDOW_S = 20, 200, 60.0  # lines of one kind, of all kinds at one place, and in how long
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with escapes for control characters and for bytes that are not UTF-8: the names of files,
+    classes and cameras come from outside, and so does what a bundle says of itself.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 @contextmanager
@@ -37,11 +44,10 @@ def log_to_stderr(level: str) -> Iterator[None]:
 
 
 class _OneLine(logging.Formatter):
-    """Escapes line breaks and other control characters: file and camera names come from outside."""
+    """A record on one line, and nothing in it that a terminal would obey."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        text = super().formatMessage(record)
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return printable(super().formatMessage(record))
 
 
 @dataclass

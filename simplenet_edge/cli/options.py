@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageOptions", "parse_camera", "parse_ints", "parse_layers", "parse_seconds", "parse_size"]
 
+_MOST_DIGITS = 18
+
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or one .zip file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 EngineOption = Annotated[
@@ -84,7 +86,7 @@ class ImageOptions:
 def parse_size(text: str) -> tuple[int, int]:
     """`256` or `HEIGHTxWIDTH` as (height, width). Raises ConfigError."""
     parts = text.lower().split("x")
-    if len(parts) in (1, 2) and all(part.isdecimal() for part in parts):
+    if len(parts) in (1, 2) and all(_is_number(part) for part in parts):
         return int(parts[0]), int(parts[-1])
     raise ConfigError(f"expected a size such as 256 or 256x320 (height x width, pixels), found {text!r}")
 
@@ -105,7 +107,7 @@ def parse_seconds(text: str) -> float:
 def parse_camera(text: str) -> tuple[int, int]:
     """`1920x1080`, as cameras are named (width first), as (height, width). Raises ConfigError."""
     parts = text.lower().split("x")
-    if len(parts) == 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) == 2 and all(_is_number(part) and int(part) > 0 for part in parts):
         return int(parts[1]), int(parts[0])
     raise ConfigError(f"expected a camera frame such as 1920x1080 (width x height, pixels), found {text!r}")
 
@@ -121,6 +123,11 @@ def parse_layers(text: str) -> tuple[str, ...]:
 def parse_ints(text: str) -> tuple[int, ...]:
     """`1,4,8` as integers. Raises ConfigError."""
     parts = text.split(",")
-    if all(part.strip().isdecimal() for part in parts):
+    if all(_is_number(part.strip()) for part in parts):
         return tuple(int(part) for part in parts)
     raise ConfigError(f"expected whole numbers with commas between, such as 1,4,8, found {text!r}")
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a whole number, and not of so many digits that Python refuses to convert it."""
+    return text.isdecimal() and len(text) <= _MOST_DIGITS

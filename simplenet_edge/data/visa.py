@@ -54,6 +54,8 @@ def visa_dataset(csv: Path, root: Path | None, category: str | None, *, for_trai
 
 def _rows(csv: Path) -> dict[int, dict[str, str]]:
     """The rows by line number, every column of `_COLUMNS` present and stripped."""
+    if csv.exists() and not csv.is_file() and not csv.is_dir():  # a pipe or a device might never end
+        raise DataError(f"{csv}: expected a CSV file, found a pipe or a device; name the file")
     rows = {}
     try:
         with csv.open(newline="", encoding="utf-8-sig") as file:

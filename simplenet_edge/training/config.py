@@ -61,7 +61,7 @@ class TrainConfig:
         for name in ("noise_std", "margin", "discriminator_lr", "projection_lr", "memory_weight"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be at least 0, not {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be at least 0 and below 2**63, not {self.seed}")
         if not 0 < self.alpha < 1:
             raise ConfigError(f"alpha must be between 0 and 1, not {self.alpha}")

@@ -40,6 +40,7 @@ CALIBRATION_NAME = "calibration.json"
 GOLDEN_NAME = "golden.npy"
 EVALUATION_FOLDER = "evaluation"
 EVALUATION_NAME = "evaluation.json"
+_SUFFIXES = (".json", ".npy", ".safetensors")
 BACKBONE_WEIGHTS = "backbone weights"
 """The entry of `versions` that says where the backbone's weights are from, in runs and in bundles."""
 
@@ -139,6 +140,9 @@ class TrainingRun:
         """Read a training run. Raises WeightsError where it is missing, unfinished or damaged."""
         if not folder.is_dir():
             raise WeightsError(f"{folder}: no such training run; expected the folder that `simplenet-edge train` wrote")
+        for path in folder.iterdir():
+            if path.suffix in _SUFFIXES and path.exists() and not path.is_file():  # a pipe might never end
+                raise WeightsError(f"{folder}: the training run is damaged ({path.name} is no file); train again")
         try:
             calibration = json.loads((folder / CALIBRATION_NAME).read_text(encoding="utf-8"))
             record = TrainingRecord.from_dict(json.loads((folder / TRAINING_NAME).read_text(encoding="utf-8")))
