@@ -174,8 +174,22 @@ def _load_state(backbone: Backbone, state: dict[str, Tensor], source: str) -> No
                 f"{source} does not fit {backbone.name}: {key} has shape {tuple(state[key].shape)}, "
                 f"expected {tuple(needed[key].shape)}; {_advice(state, backbone.name)}"
             )
+        if fault := _fault(state[key]):
+            raise WeightsError(
+                f"{source}: {key} is {fault}, expected dense finite floating-point numbers; save the float model's "
+                "state_dict()"
+            )
     body.load_state_dict({key: state.get(key, value) for key, value in needed.items()})
     backbone.weights_source = source
+
+
+def _fault(weights: Tensor) -> str | None:
+    """Why a tensor can't be weights; None where it can."""
+    if weights.is_meta or weights.layout != torch.strided:
+        return "not stored as plain numbers"
+    if not weights.is_floating_point():
+        return f"of {weights.dtype}"
+    return None if weights.isfinite().all() else "not finite"
 
 
 def _advice(state: dict[str, Tensor], wanted: str) -> str:

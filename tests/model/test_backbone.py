@@ -118,6 +118,24 @@ def test_dicts_of_anything_else_are_refused(state: object, tmp_path: Path) -> No
         load_weights_file(Backbone("resnet18", ("layer1",)), save_state(tmp_path, state))
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda weights: weights.to(torch.int8), "of torch.int8"),
+        (lambda weights: weights.to(torch.complex64), "of torch.complex64"),
+        (lambda weights: weights.to("meta"), "not stored as plain numbers"),
+        (lambda weights: weights * float("nan"), "not finite"),
+    ],
+)
+def test_refuses_tensors_that_are_no_weights(
+    changed: Callable[[torch.Tensor], torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    state = torchvision.models.resnet18().state_dict()
+    torch.save({**state, "conv1.weight": changed(state["conv1.weight"])}, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=f"conv1.weight is {message}"):
+        load_weights_file(Backbone("resnet18", ("layer1",)), tmp_path / "weights.pth")
+
+
 def test_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
     backbone = Backbone("resnet18", ("layer1",))
     state = torchvision.models.resnet18(weights=None).state_dict()
