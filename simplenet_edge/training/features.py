@@ -144,7 +144,8 @@ def extract_features(
     once, fewer where they are large (`fitting_batch`); on a GPU in mixed precision (float16), on a CPU in float32.
     `progress` counts the images; `corrupt` is asked at the end which files were left out.
 
-    Raises DataError where the disk has no room for the cache, where no frame comes or where features are not finite.
+    Raises DataError where the disk has no room for the cache, where no frame comes or where features are not finite
+    or all the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dim, patches = model.config.target_embed_dim, model.grid_hw[0] * model.grid_hw[1]
@@ -166,6 +167,11 @@ def extract_features(
         progress("features", done, n_images)
     if done == 0:
         raise DataError("no readable image among the training images; nothing was trained")
+    if not moments.covariance.any():
+        raise DataError(
+            "the backbone gives the same features for every patch, from which nothing can be learned: its weights are "
+            "dead; take other weights"
+        )
     rows.flush()
     del rows
     std = _floored(np.sqrt(moments.covariance))

@@ -161,3 +161,12 @@ def test_features_that_are_not_finite_are_an_error(frames: Frames, tmp_path: Pat
     with pytest.raises(DataError, match="not finite"):
         extract(broken, frames, tmp_path)
     assert FeatureCache.open(tmp_path, "k") is None
+
+
+def test_features_that_are_all_the_same_are_an_error(frames: Frames, tmp_path: Path) -> None:
+    dead = build_simplenet("resnet18", random_weights=True, size_hw=(64, 64))
+    with torch.no_grad():
+        for weights in dead.backbone.parameters():
+            weights.zero_()
+    with pytest.raises(DataError, match="weights are dead"):
+        extract(dead, frames, tmp_path)
