@@ -15,6 +15,8 @@ from simplenet_edge import system as machine
 from simplenet_edge.doctor import Check, diagnose, judge_jetpack
 from simplenet_edge.system import video_io
 
+pytestmark = pytest.mark.slow
+
 LIBRARIES = ("numpy", "cv2", "simplejpeg", "PIL", "onnxruntime", "openvino", "torch", "torchvision", "onnx")
 
 

@@ -19,6 +19,8 @@ from tests.bundles import tiny_graph, write_tiny_bundle
 from tests.cli.conftest import Run
 from tests.engines.tensorrt.simulated_gpu import install_simulation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:

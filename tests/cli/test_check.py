@@ -14,6 +14,8 @@ import pytest
 
 from tests.cli.conftest import Run, output_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def odd_parts(parts: Path, tmp_path: Path) -> Path:

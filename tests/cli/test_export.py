@@ -10,6 +10,8 @@ import pytest
 from simplenet_edge.export.precision import acceptance, search
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 
 def test_explain_names_each_layer(run: Run, run_folder: Path, tmp_path: Path) -> None:
     code, out, err = run("export", run_folder, "-o", tmp_path / "explained.bundle", "--explain")

@@ -13,6 +13,8 @@ import pytest
 from tests.bundles import write_tiny_bundle
 from tests.cli.conftest import TRAIN, Run
 
+pytestmark = pytest.mark.slow
+
 DIGITS = "9" * 5000  # more than Python converts
 MAIN = "from simplenet_edge.cli import main; main()"
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.conftest import TRAIN, Run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("place", ["file", "file/below", "long" * 100], ids=["a file", "below a file", "a long name"])
 @pytest.mark.parametrize("command", ["train", "export", "evaluate", "sweep", "benchmark", "plots", "demo"])

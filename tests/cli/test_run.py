@@ -20,6 +20,8 @@ from tests.bundles import write_tiny_bundle
 from tests.cli.conftest import Run
 from tests.waiting import SOON_S
 
+pytestmark = pytest.mark.slow
+
 PARTS = "test://?size=96x64&frames=12&defects=0.3&seed=1"
 
 

@@ -16,6 +16,8 @@ from simplenet_edge.engines.openvino import Hint, OpenVinoEngine
 from simplenet_edge.errors import ConfigError, EngineError, EngineUnavailable
 from tests.bundles import HEIGHT, WIDTH, even_frames, predict, tiny_graph, with_spot, write_tiny_bundle
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openvino")
 
 

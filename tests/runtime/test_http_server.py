@@ -54,6 +54,7 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
 def test_many_slow_connections_keep_nobody_out() -> None:
     """1,100 clients that never finish their request; the descriptors of a process are often 1,024."""

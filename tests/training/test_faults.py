@@ -16,6 +16,8 @@ from simplenet_edge.training.trainer import train
 from tests.faults import outcomes, small_disk
 from tests.training.test_trainer import CONFIG, assert_same, interrupt_at, new_model, parts, unbroken
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["parts", "unbroken"]  # fixtures
 
 

@@ -17,6 +17,8 @@ from simplenet_edge.engines.tensorrt.provision import build_for_targets
 from simplenet_edge.errors import ConfigError, EngineError, EngineUnavailable
 from tests.bundles import tiny_files, tiny_graph, tiny_manifest, write_tiny_bundle
 
+pytestmark = pytest.mark.slow
+
 AMPERE = BuildConfig(BatchProfile(1, 2), capabilities=("8.6",))
 
 

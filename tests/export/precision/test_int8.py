@@ -16,6 +16,8 @@ from simplenet_edge.export.tensorrt_lint import lint
 from simplenet_edge.spec import Frames
 from tests.export.conftest import difference
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scales(small_graph: onnx.ModelProto, frames: Frames) -> Any:

@@ -21,6 +21,8 @@ from tests.runtime.sinks.brokers import Broker, free_port, program
 from tests.runtime.sinks.results import result, worker
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 class Listener:
     """What a client that stays for good (the broker's restarts too) hears of `line/#`: topic and text."""

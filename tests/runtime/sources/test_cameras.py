@@ -11,6 +11,8 @@ from simplenet_edge.runtime.sources.cameras import csi_pipeline
 from simplenet_edge.runtime.sources.capture import CaptureDevice, has_gstreamer, without_password
 from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera, first
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_camera_that_dies_is_invalid_at_once_and_comes_back() -> None:
     with IpCamera() as camera, NetworkCamera(camera.url, IMPATIENT) as source:

@@ -18,6 +18,8 @@ from simplenet_edge.runtime.sources.mjpeg import MjpegDevice, _parts, open_mjpeg
 from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera, first
 from tests.waiting import SOON_S, until
 
+pytestmark = pytest.mark.slow
+
 JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))[1].tobytes()
 
 
