@@ -56,8 +56,8 @@ class PrecisionRecord:
     def __post_init__(self) -> None:
         if not isinstance(self.graph, str):
             raise ConfigError(f"graph must be a file name, not {self.graph!r}")
-        if not isinstance(self.tolerance, (int, float)) or not 0 <= self.tolerance < float("inf"):
-            raise ConfigError(f"tolerance must be a number of at least 0, not {self.tolerance!r}")
+        if not isinstance(self.tolerance, (int, float)) or not 0 <= self.tolerance <= 1:
+            raise ConfigError(f"tolerance must be a share of the maps' range, from 0 to 1, not {self.tolerance!r}")
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def test_a_manifest_that_is_none(path: Path, data: bytes, message: str) -> None:
         (lambda v: v.update(precisions=[GRAPH]), "damaged"),
         (lambda v: v["precisions"].pop("fp32"), "precisions must have fp32, found none"),
         (lambda v: v["precisions"]["fp32"].update(graph=7), "graph must be a file name"),
-        (lambda v: v["precisions"]["fp32"].update(tolerance=-1), "tolerance must be a number"),
+        (lambda v: v["precisions"]["fp32"].update(tolerance=-1), "tolerance must be a share"),
         (lambda v: v.update(files=None), "files"),
         (lambda v: v.update(frame_hw=[1080]), "frame_hw must be two positive numbers"),
         (lambda v: v["files"].update({GRAPH: 7}), "files must map names to text"),
