@@ -16,7 +16,7 @@ from typing import Any
 
 from simplenet_edge.data.facts import ImageFacts, gather_facts, refuse_untrainable
 from simplenet_edge.data.findings import Finding, counted, image_findings, listed
-from simplenet_edge.data.reading import check_bit_depth, read_whole_mask, split_good
+from simplenet_edge.data.reading import MAX_CORRUPT_SHARE, check_bit_depth, read_whole_mask, split_good
 from simplenet_edge.data.samples import Dataset, Sample
 from simplenet_edge.errors import DataError
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES, read_mask
@@ -24,9 +24,6 @@ from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import FULL_BIT_DEPTH, InputSpec
 
 __all__ = ["CheckReport", "Group", "check_dataset"]
-
-MAX_CORRUPT_SHARE = 0.05
-"""Of the good parts: `train` refuses more."""
 
 _SPREADS = 3  # standard deviations between images that light must differ by
 _LEAST_LEVELS = 5.0  # grey levels that it must differ by besides

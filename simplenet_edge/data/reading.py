@@ -28,6 +28,7 @@ from simplenet_edge.spec import Frames, InputSpec
 
 __all__ = [
     "BATCH_PIXELS",
+    "MAX_CORRUPT_SHARE",
     "Dataset",
     "FrameReader",
     "ReadFrame",
@@ -47,6 +48,9 @@ __all__ = [
 
 BATCH_PIXELS = 8 * 288 * 288
 """Pixels that one batch of frames has at most: what a batch takes in memory goes with them."""
+
+MAX_CORRUPT_SHARE = 0.05
+"""The share of unreadable images that a reading bears unless told otherwise; `check` holds good parts to it too."""
 
 _T = TypeVar("_T")
 
@@ -145,7 +149,9 @@ def too_many_corrupt(reasons: Sequence[str], position: int, total: int, max_shar
     )
 
 
-def read_frames(samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: float = 0.05) -> FrameReader:
+def read_frames(
+    samples: Sequence[Sample], spec: InputSpec, max_corrupt_share: float = MAX_CORRUPT_SHARE
+) -> FrameReader:
     """A reader that yields a `ReadFrame` for each sample, in order.
 
     One frame is in memory at a time. Files that can't be used are left out and listed in the reader's `corrupt`; once

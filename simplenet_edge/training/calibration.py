@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.data.reading import read_frames
+from simplenet_edge.data.reading import MAX_CORRUPT_SHARE, read_frames
 from simplenet_edge.errors import DataError
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import InputSpec, OperatingPoint, Predictor, ScoreStatistics
@@ -46,7 +46,7 @@ def calibration_scores(
     predictor: Predictor,
     samples: Sequence[Sample],
     spec: InputSpec,
-    max_corrupt_share: float = 0.05,
+    max_corrupt_share: float = MAX_CORRUPT_SHARE,
     progress: Progress = ignore,
 ) -> CalibrationScores:
     """Score every calibration image. Raises DataError where too many can't be read, or none can."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from simplenet_edge.data.augment import AugmentConfig
+from simplenet_edge.data.reading import MAX_CORRUPT_SHARE
 from simplenet_edge.errors import ConfigError
 
 __all__ = ["TrainConfig"]
@@ -36,7 +37,7 @@ class TrainConfig:
     memory_weight: float = 4.0  # of the memory's distance beside the discriminator's score, in units of their spread
     alpha: float = 0.01  # the false-reject rate that the threshold guarantees
     calibration_share: float = 0.2  # of the good images, kept out of training
-    max_corrupt_share: float = 0.05  # more unreadable images end the training
+    max_corrupt_share: float = MAX_CORRUPT_SHARE  # more unreadable images end the training
     cache_bytes: int = 8 * 2**30  # of disk for the features
     augment: AugmentConfig | None = None  # more frames from the training images; calibration images stay as they are
     patience: int | None = None  # end after this many meta-epochs without a loss 1 % below the lowest; None: never

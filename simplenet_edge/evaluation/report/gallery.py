@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from simplenet_edge.data.findings import counted
 from simplenet_edge.data.reading import read_sample_mask
 from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.report.page import html_text
@@ -20,7 +21,7 @@ from simplenet_edge.imaging.overlay import HEAT_BGR, outline, overlay
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, OperatingPoint, Predictor, ScoreStatistics
 
-__all__ = ["counted", "data_uri", "galleries"]
+__all__ = ["data_uri", "galleries"]
 
 _SHOWN = 8  # images in a gallery
 _VIEW_SIZE = 320  # longest side of a shown image, in pixels
@@ -126,8 +127,3 @@ def data_uri(view: Frames) -> str:
         view = np.asarray(cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
     _, jpeg = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"
-
-
-def counted(n: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

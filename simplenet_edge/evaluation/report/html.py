@@ -13,9 +13,10 @@ from string import Template
 import numpy as np
 from sklearn.metrics import roc_curve
 
+from simplenet_edge.data.findings import counted
 from simplenet_edge.evaluation.metrics import AUPRO_LIMIT
 from simplenet_edge.evaluation.report.charts import roc_svg, score_histogram_svg, trade_off_svg
-from simplenet_edge.evaluation.report.gallery import counted, galleries
+from simplenet_edge.evaluation.report.gallery import galleries
 from simplenet_edge.evaluation.report.page import html_page, html_text
 from simplenet_edge.evaluation.results import Evaluation
 from simplenet_edge.files import write_text
