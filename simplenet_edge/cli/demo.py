@@ -19,7 +19,7 @@ def demo(
     ),
     weights: Annotated[
         Path | None,
-        typer.Option(help="State dict of the backbone; downloaded, or random without a network, when left out."),
+        typer.Option(help="State dict of torchvision's MobileNetV2, to use instead of EfficientNet-Lite0."),
     ] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,

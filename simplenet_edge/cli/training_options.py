@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["training_options"]
 
 
-def _listed(backbone: str) -> str:
+def _listed(backbone: str | None) -> str | None:
     """Print the table of backbones and leave when `list` is asked for; otherwise pass the name on."""
     if backbone != "list":
         return backbone
@@ -33,21 +33,23 @@ def _listed(backbone: str) -> str:
 
 def training_options(
     backbone: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--backbone",
-            help="Any torchvision classifier; list prints those with defaults, others need --layers.",
+            help="efficientnet_lite0 to 2, whose weights come with the package; any torchvision classifier; "
+            "timm:NAME. list prints those with defaults, others need --layers. Default: efficientnet_lite0; with "
+            "--recipe paper, wide_resnet50_2.",
             callback=_listed,
             is_eager=True,
         ),
-    ] = TrainingOptions.backbone,
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option("--layers", help="Module paths with commas between, e.g. layer2,layer3 or features.6."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="State dict of --backbone; torchvision's ImageNet weights when left out."),
+        typer.Option("--weights", help="State dict of --backbone; its ImageNet weights when left out."),
     ] = None,
     random_weights: Annotated[
         bool,

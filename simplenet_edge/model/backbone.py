@@ -1,4 +1,4 @@
-"""The frozen feature extractor: any torchvision classifier, cut behind the layers that are asked for.
+"""The frozen feature extractor: a classifier of `model.architectures`, cut behind the layers that are asked for.
 
 In: images float32 `(B, 3, H, W)` RGB, normalised. Out: a feature map `(B, C_l, h_l, w_l)` for each layer, in order.
 """
@@ -6,16 +6,16 @@ In: images float32 `(B, 3, H, W)` RGB, normalised. Out: a feature map `(B, C_l, 
 from __future__ import annotations
 
 import difflib
-import warnings
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from simplenet_edge.errors import ConfigError, WeightsError
+from simplenet_edge.model.architectures import new_network, pretrained_state
 from simplenet_edge.model.defaults import BACKBONE_DEFAULTS
+from simplenet_edge.model.efficientnet_lite import SameConv2d
 from simplenet_edge.model.geometry import receptive_fields
 
 __all__ = ["RANDOM_WEIGHTS", "Backbone", "load_imagenet_weights", "load_weights_file"]
@@ -29,7 +29,7 @@ _PROBES_HW = ((64, 96), (128, 160))  # C must not change with the size, h and w 
 
 
 class Backbone(nn.Module):
-    """A torchvision model by name, as a function from images to feature maps. Weights are random, seeded by `seed`.
+    """A network by name, as a function from images to feature maps. Weights are random, seeded by `seed`.
 
     `layers` are module paths such as `layer2` or `features.6`; what lies behind the last of them is not computed.
     `fields` says by layer where the middles of the receptive fields lie, `weights_source` where the weights are from.
@@ -43,13 +43,17 @@ class Backbone(nn.Module):
         self.weights_source = RANDOM_WEIGHTS
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _torchvision_model(name)
+            model = new_network(name)
         self.known_keys = frozenset(model.state_dict())
         for module in model.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]  # the next layer must not overwrite a feature map that we return
         _check_layers(name, model, layers)
-        self.body = create_feature_extractor(model.eval(), return_nodes={layer: layer for layer in layers})
+        self.body = create_feature_extractor(
+            model.eval(),
+            return_nodes={layer: layer for layer in layers},
+            tracer_kwargs={"leaf_modules": [SameConv2d]},
+        )
         self.fields = receptive_fields(self.body)
         self.requires_grad_(False)
         self.eval()
@@ -83,17 +87,6 @@ class Backbone(nn.Module):
                     f"{_PROBES_HW[0][0]}x{_PROBES_HW[0][1]}, expected a feature map (B, C, h, w); "
                     "choose a convolutional stage"
                 )
-
-
-def _torchvision_model(name: str) -> nn.Module:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or known
-        raise ConfigError(f"unknown backbone {name!r}; torchvision has {', '.join(near)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 on their default initialisation
-        model: nn.Module = torchvision.models.get_model(name, weights=None)
-    return model
 
 
 def _check_layers(name: str, model: nn.Module, layers: tuple[str, ...]) -> None:
@@ -137,24 +130,14 @@ def _without_prefix(state: dict[str, Tensor], known: frozenset[str]) -> dict[str
         if len(prefixes) > 1 or not all("." in key for key in state):
             break
         state = {key.partition(".")[2]: value for key, value in state.items()}
-    return state
+    split = {key: ".0.".join(key.rsplit(".", 1)) for key in state}  # a batch norm with activation, of timm
+    return {key if key in known or split[key] not in known else split[key]: value for key, value in state.items()}
 
 
 def load_imagenet_weights(backbone: Backbone) -> None:
-    """Load torchvision's default ImageNet weights, downloaded once into PyTorch's cache.
-
-    Raises WeightsError where they can't be downloaded; the message names the two ways out.
-    """
-    weights = torchvision.models.get_model_weights(backbone.name).DEFAULT
-    try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-        raise WeightsError(
-            f"the ImageNet weights of {backbone.name} can't be downloaded ({error}). Two ways without a network: "
-            f"--weights FILE with a torchvision state dict, or put {Path(weights.url).name} at {cache}"
-        ) from error
-    _load_state(backbone, state, f"torchvision {weights}")
+    """Load the ImageNet weights that the backbone's source has, see `pretrained_state`. Raises WeightsError."""
+    state, source = pretrained_state(backbone.name)
+    _load_state(backbone, state, source)
 
 
 def _load_state(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
@@ -199,7 +182,7 @@ def _advice(state: dict[str, Tensor], wanted: str) -> str:
         if name == wanted:
             continue
         with torch.device("meta"):
-            needed = _torchvision_model(name).state_dict()
+            needed = new_network(name).state_dict()
         others = [key for key, value in needed.items() if shapes.get(key) != value.shape and "num_batches" not in key]
         if len(others) <= _CLASSIFIER_TENSORS:
             return f"they are weights of {name}: pass --backbone {name}"

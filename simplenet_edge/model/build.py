@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from simplenet_edge.errors import ConfigError
+from simplenet_edge.model.architectures import normalization
 from simplenet_edge.model.backbone import Backbone, load_imagenet_weights, load_weights_file
 from simplenet_edge.model.defaults import DEFAULT_MEMORY, backbone_defaults
 from simplenet_edge.model.simplenet import SimpleNet
@@ -48,7 +49,8 @@ def build_simplenet(
     rule = resize or ("stretch" if resize_to is None else "center-crop")
     if rule == "center-crop" and resize_to is None:
         resize_to = round(max(height, width) * 8 / 7)
-    spec = InputSpec(height, width, rule, resize_to, bit_depth=bit_depth)
+    mean, std = normalization(backbone)
+    spec = InputSpec(height, width, rule, resize_to, mean, std, bit_depth)
     config = SimpleNetConfig(
         backbone,
         layers or defaults.layers,

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from simplenet_edge.errors import ConfigError
 
-__all__ = ["BACKBONE_DEFAULTS", "DEFAULT_BACKBONE", "DEFAULT_MEMORY", "BackboneDefaults", "backbone_defaults"]
+__all__ = ["BACKBONE_DEFAULTS", "DEFAULT_BACKBONE", "DEFAULT_MEMORY", "PAPER_BACKBONE", "BackboneDefaults", "backbone_defaults"]
 
-DEFAULT_BACKBONE = "wide_resnet50_2"
+DEFAULT_BACKBONE = "efficientnet_lite0"
+PAPER_BACKBONE = "wide_resnet50_2"
 DEFAULT_MEMORY = 4000
 """Remembered patches. MobileNetV2 at 256x256 pays 65 million multiply-adds for them, WideResNet50-2 at 288 166."""
 
@@ -30,6 +31,9 @@ class BackboneDefaults(NamedTuple):
 
 
 BACKBONE_DEFAULTS: dict[str, BackboneDefaults] = {
+    "efficientnet_lite0": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 232, 464, 64, 256),
+    "efficientnet_lite1": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 232, 464, 64, 256),
+    "efficientnet_lite2": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 256, 512, 64, 256),
     "wide_resnet50_2": BackboneDefaults(("layer2", "layer3"), 1536, 1024, 128, 288),  # the paper's
     "resnet50": BackboneDefaults(("layer2", "layer3"), 1024, 1024, 128, 256),
     "resnet18": BackboneDefaults(("layer2", "layer3"), 384, 768, 128, 256),

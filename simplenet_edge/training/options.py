@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.model.defaults import DEFAULT_BACKBONE
+from simplenet_edge.model.defaults import DEFAULT_BACKBONE, PAPER_BACKBONE
 from simplenet_edge.spec import FULL_BIT_DEPTH, ResizeRule
 
 __all__ = ["TrainingOptions"]
@@ -18,9 +18,9 @@ __all__ = ["TrainingOptions"]
 class TrainingOptions:
     """The model and the recipe. What is None comes from the backbone's defaults or the recipe. Raises ConfigError."""
 
-    backbone: str = DEFAULT_BACKBONE  # a torchvision classifier
+    backbone: str | None = None  # None: efficientnet_lite0, or the paper's with its recipe
     layers: tuple[str, ...] | None = None  # module paths in the backbone
-    weights: Path | None = None  # state dict of the backbone; None: torchvision's ImageNet weights
+    weights: Path | None = None  # state dict of the backbone; None: its ImageNet weights
     random_weights: bool = False  # a random backbone, from the seed
     size_hw: tuple[int, int] | None = None  # model input, pixels
     resize: ResizeRule | None = None  # None: center-crop with resize_to, otherwise stretch
@@ -47,3 +47,8 @@ class TrainingOptions:
             raise ConfigError("--rotate turns the extra frames of --augment; say how many, e.g. --augment 1")
         if self.device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be cpu, cuda or cuda:N, not {self.device!r}")
+
+    @property
+    def chosen_backbone(self) -> str:
+        """The backbone's name, whoever chose it."""
+        return self.backbone or (PAPER_BACKBONE if self.recipe == "paper" else DEFAULT_BACKBONE)

@@ -29,7 +29,7 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
     augment = AugmentConfig(options.augment, rotate_degrees=options.rotate_degrees) if options.augment else None
     config = TrainConfig(alpha=options.alpha, augment=augment, budget_s=options.budget_s, seed=seed)
     model = build_simplenet(
-        options.backbone,
+        options.chosen_backbone,
         layers=options.layers,
         weights=options.weights,
         random_weights=options.random_weights,

@@ -13,12 +13,12 @@ from simplenet_edge.benchmark.run import benchmark
 from simplenet_edge.data.layouts import load_dataset
 from simplenet_edge.engines.selection import open_engine
 from simplenet_edge.engines.verify import verify
-from simplenet_edge.errors import ConfigError, WeightsError
+from simplenet_edge.errors import ConfigError
 from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.export.speedup import measure_speedup
 from simplenet_edge.files import disk_errors, require_writable
 from simplenet_edge.model.build import build_simplenet
-from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.model.defaults import DEFAULT_BACKBONE
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.line.line import run as stream
@@ -31,9 +31,8 @@ from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 
 __all__ = ["run_demo"]
 
-BACKBONE = "mobilenet_v2"
-RANDOM_BACKBONE = "resnet18"
-"""What random weights suit better: its features don't need training to keep textures apart."""
+BACKBONE_OF_WEIGHTS = "mobilenet_v2"
+"""What a weights file is of; without one the default backbone's weights come with the package."""
 _MARKER = ".simplenet-edge-demo"
 _N_TRAIN = 120
 _CONFIG = TrainConfig(alpha=0.05, calibration_share=0.25, meta_epochs=5)
@@ -50,8 +49,9 @@ def run_demo(
 ) -> dict[str, Any]:
     """Make parts, train, evaluate, export, verify, benchmark and stream them, all inside `folder`; the main figures.
 
-    Without `weights` the backbone is downloaded; where that fails, it is random, and `on_message` says so. Raises
-    ConfigError where `folder` is not empty and `overwrite` is not set, or holds anything but an earlier demo.
+    `weights` is a state dict of torchvision's MobileNetV2; without it the default backbone is used, whose weights come
+    with the package. Raises ConfigError where `folder` is not empty and `overwrite` is not set, or holds anything but
+    an earlier demo.
     """
     with disk_errors(folder):
         _claim(folder, overwrite)
@@ -60,7 +60,7 @@ def run_demo(
     write_demo_dataset(data, n_train=_N_TRAIN)
     dataset = load_dataset(data)
     on_message("2/6 training on good parts")
-    model, origin = _model(weights, on_message)
+    model = build_simplenet(DEFAULT_BACKBONE if weights is None else BACKBONE_OF_WEIGHTS, weights=weights)
     run = train(model, dataset.train, _CONFIG, run_folder, progress=progress)
     on_message("3/6 evaluating on good and defective parts")
     evaluation, report = evaluate_artifact(run_folder, dataset, progress=progress)
@@ -78,7 +78,7 @@ def run_demo(
         ]
         summary = stream(open_source(str(data / "test")), Detector(engine), sinks)
     return {
-        "backbone": f"{model.config.backbone}, {origin}",
+        "backbone": f"{model.config.backbone}, weights of {model.backbone.weights_source}",
         "image AUROC": _figure(evaluation.metrics.image_auroc),
         "pixel AUROC": _figure(evaluation.metrics.pixel_auroc),
         "AUPRO": _figure(evaluation.metrics.aupro),
@@ -122,12 +122,3 @@ def _claim(folder: Path, overwrite: bool) -> None:
     require_writable(folder)
     (folder / _MARKER).touch()
 
-
-def _model(weights: Path | None, on_message: OnMessage) -> tuple[SimpleNet, str]:
-    try:
-        return build_simplenet(BACKBONE, weights=weights), "pretrained"
-    except WeightsError as error:
-        if weights is not None:
-            raise
-        on_message(f"{error}. Going on with a random backbone: enough for the demo, not for real parts.")
-        return build_simplenet(RANDOM_BACKBONE, random_weights=True), "random weights: no pretrained ones could be had"
