@@ -26,11 +26,9 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
-import drawn_defects
 import numpy as np
 import numpy.typing as npt
 import torch
-from drawn_defects import KINDS
 from machine import RESULTS, machine
 from noise_variants import MarginFeedback, Noise, covariance_shaped, on_half_of_the_channels, on_some_channels
 from torch import Tensor
@@ -44,6 +42,8 @@ from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import to_dict
+from simplenet_edge.synthetic import drawn_defects
+from simplenet_edge.synthetic.drawn_defects import KINDS
 from simplenet_edge.threshold import conformal_threshold
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, Moments

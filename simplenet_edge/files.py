@@ -24,6 +24,7 @@ from simplenet_edge.errors import ConfigError, DataError
 __all__ = [
     "disk_errors",
     "lock",
+    "read_json",
     "require_writable",
     "sync_folder",
     "try_lock",
@@ -68,6 +69,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write strict, indented JSON as `write_text` does."""
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none, or a damaged one."""
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:

@@ -97,6 +97,7 @@ class BenchmarkResult:
 
     bundle_id: str
     bundle: str
+    model: dict[str, Any]  # its configuration, from which the same network can be built elsewhere
     config: BenchmarkConfig
     model_hw: tuple[int, int]
     camera_sizes_hw: tuple[tuple[int, int], ...]

@@ -35,7 +35,7 @@ from simplenet_edge.engines.openvino import OpenVinoEngine
 from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import ConfigError, DataError, EngineError
 from simplenet_edge.progress import Progress, ignore
-from simplenet_edge.spec import Frames
+from simplenet_edge.spec import Frames, to_dict
 from simplenet_edge.system import resident_bytes
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def benchmark(
         return BenchmarkResult(
             bundle_id=bundle.id,
             bundle=bundle.manifest.name,
+            model=to_dict(bundle.manifest.model),
             config=config,
             model_hw=bundle.frame_hw,
             camera_sizes_hw=tuple(sorted({(image.shape[0], image.shape[1]) for image in images})),

@@ -104,6 +104,18 @@ def parse_seconds(text: str) -> float:
     return seconds
 
 
+def parse_ms(text: str) -> float:
+    """`20`, `20ms` or `0.5s` as milliseconds. Raises ConfigError."""
+    number, unit = (text[:-2], 1.0) if text.endswith("ms") else (text[:-1], 1e3) if text.endswith("s") else (text, 1.0)
+    try:
+        milliseconds = float(number) * unit
+    except ValueError:
+        milliseconds = 0.0
+    if not 0 < milliseconds < float("inf"):
+        raise ConfigError(f"expected a time such as 20ms, found {text!r}")
+    return milliseconds
+
+
 def parse_camera(text: str) -> tuple[int, int]:
     """`1920x1080`, as cameras are named (width first), as (height, width). Raises ConfigError."""
     parts = text.lower().split("x")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -35,17 +34,25 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Train and measure over seeds and categories: mean and spread. Run again, it goes on where it was interrupted."""
+    from simplenet_edge.data.layouts import Dataset
+    from simplenet_edge.model.simplenet import SimpleNet
+    from simplenet_edge.training.config import TrainConfig
     from simplenet_edge.training.recipes import prepare
+    from simplenet_edge.workflows.model_choice import with_model
     from simplenet_edge.workflows.sweep import find_categories
     from simplenet_edge.workflows.sweep import sweep as run_sweep
     from simplenet_edge.workflows.sweep_results import Protocol
 
     if protocol not in get_args(Protocol):
         raise ConfigError(f"protocol must be one of {', '.join(get_args(Protocol))}, not {protocol!r}")
+
+    def prepared(dataset: Dataset, seed: int) -> tuple[SimpleNet, TrainConfig]:
+        return prepare(with_model(dataset.train, options, output / dataset.name, on_message=note), seed)
+
     with resumable("the same command goes on with what is not finished"), progress_bars() as bars:
         result = run_sweep(
             find_categories(data),
-            partial(prepare, options),
+            prepared,
             output,
             seeds=seeds,
             protocol=cast("Protocol", protocol),

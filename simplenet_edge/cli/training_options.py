@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from simplenet_edge.cli.console import print_table
-from simplenet_edge.cli.options import BitDepthOption, parse_layers, parse_seconds, parse_size
+from simplenet_edge.cli.options import BitDepthOption, parse_layers, parse_ms, parse_seconds, parse_size
 from simplenet_edge.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -55,7 +55,27 @@ def training_options(
         bool,
         typer.Option("--random-weights", help="A random backbone from the seed: works without a network, finds less."),
     ] = False,
-    size: Annotated[str | None, typer.Option("--size", help="Model input: 256, or HEIGHTxWIDTH in pixels.")] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            "--size",
+            help="Model input: 256, or HEIGHTxWIDTH in pixels; auto finds the smallest that shows defects drawn on "
+            "the images.",
+        ),
+    ] = "auto",
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            "--latency", help="Time per frame, such as 20ms: backbone, layers, size and memory are found within it."
+        ),
+    ] = None,
+    latency_from: Annotated[
+        Path | None,
+        typer.Option("--latency-from", help="JSON of `benchmark` on the device that --latency is meant for."),
+    ] = None,
+    search_time: Annotated[
+        str, typer.Option("--search-time", help="How long the search within --latency may take, such as 5m.")
+    ] = "5m",
     resize: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +128,10 @@ def training_options(
         layers=parse_layers(layers) if layers else None,
         weights=weights,
         random_weights=random_weights,
-        size_hw=parse_size(size) if size else None,
+        size_hw=None if size == "auto" else parse_size(size),
+        latency_ms=None if latency is None else parse_ms(latency),
+        latency_from=latency_from,
+        search_s=parse_seconds(search_time),
         resize=cast("ResizeRule | None", resize),
         resize_to=resize_to,
         bit_depth=bit_depth,

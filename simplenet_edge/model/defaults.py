@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 from simplenet_edge.errors import ConfigError
 
-__all__ = ["BACKBONE_DEFAULTS", "DEFAULT_BACKBONE", "DEFAULT_MEMORY", "PAPER_BACKBONE", "BackboneDefaults", "backbone_defaults"]
+__all__ = [
+    "BACKBONE_DEFAULTS",
+    "DEFAULT_BACKBONE",
+    "DEFAULT_MEMORY",
+    "PAPER_BACKBONE",
+    "BackboneDefaults",
+    "backbone_defaults",
+]
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 PAPER_BACKBONE = "wide_resnet50_2"

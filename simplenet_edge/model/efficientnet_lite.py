@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0 to 2 (Liu, TensorFlow 2020): EfficientNet without squeeze-and-excite, with ReLU6, for INT8.
 
-In: images float32 `(B, 3, H, W)` RGB in -1..1. Modules are called as timm's are, `blocks.2` and so on. TensorFlow pads a
-strided convolution of an image of even size by one less before it than after it: `SameConv2d`.
+In: images float32 `(B, 3, H, W)` RGB in -1..1. Modules are called as timm's are, `blocks.2` and so on. TensorFlow pads
+a strided convolution of an image of even size by one less before it than after it: `SameConv2d`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,10 @@ class TrainingOptions:
     layers: tuple[str, ...] | None = None  # module paths in the backbone
     weights: Path | None = None  # state dict of the backbone; None: its ImageNet weights
     random_weights: bool = False  # a random backbone, from the seed
-    size_hw: tuple[int, int] | None = None  # model input, pixels
+    size_hw: tuple[int, int] | None = None  # model input, pixels; None: found from the images
+    latency_ms: float | None = None  # per frame: backbone, layers, size and memory are found within it
+    latency_from: Path | None = None  # JSON of a benchmark on the device that it is meant for; None: this machine
+    search_s: float = 300.0  # seconds that the search within latency_ms may take
     resize: ResizeRule | None = None  # None: center-crop with resize_to, otherwise stretch
     resize_to: int | None = None  # for center-crop: the shorter side before the cut, pixels
     bit_depth: int = FULL_BIT_DEPTH  # bits that 16-bit images use
@@ -43,6 +46,10 @@ class TrainingOptions:
             raise ConfigError(f"resize must be one of {', '.join(get_args(ResizeRule))}, not {self.resize!r}")
         if self.recipe == "paper" and self.memory:
             raise ConfigError("the paper's recipe has no memory; leave --memory out, or take the default recipe")
+        if self.latency_ms is not None and (self.recipe == "paper" or self.latency_ms <= 0):
+            raise ConfigError("a latency must be positive, and goes with the default recipe")
+        if self.latency_from is not None and self.latency_ms is None:
+            raise ConfigError("--latency-from says on which device --latency is meant; give both")
         if self.rotate_degrees and not self.augment:
             raise ConfigError("--rotate turns the extra frames of --augment; say how many, e.g. --augment 1")
         if self.device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", self.device):

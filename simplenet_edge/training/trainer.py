@@ -46,9 +46,13 @@ from simplenet_edge.training.run import (
     TrainingRun,
 )
 
-__all__ = ["train"]
+__all__ = ["INPUT_NAME", "MODEL_CHOICE_NAME", "MODEL_CHOICE_PICTURE", "refuse_folder", "train"]
+
+INPUT_NAME, MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE = "input.json", "model_choice.json", "model_choice.svg"
+"""How the input size or the model of a run was found; these may lie in the folder before the run does."""
 
 _FEATURES_FOLDER = "features"
+_MARKER_NAME = "run.key"
 _EXTRACTION_SHARE = 0.6  # of a time budget
 
 
@@ -184,6 +188,17 @@ def _device_name(model: SimpleNet) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
+def refuse_folder(folder: Path, resume: bool) -> None:
+    """Raise ConfigError where `folder` holds something else, or a run to go on with that was not asked for."""
+    if not folder.is_dir():
+        return
+    of_the_choice = {INPUT_NAME, MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE}
+    if not (folder / _MARKER_NAME).is_file() and {path.name for path in folder.iterdir()} - of_the_choice:
+        raise ConfigError(f"{folder} is not empty and is no training run; name another folder")
+    if not resume and any((folder / name).is_file() for name in (CALIBRATION_NAME, CHECKPOINT_NAME)):
+        raise ConfigError(f"{folder} is not empty; name another folder, or pass --resume to go on with that run")
+
+
 @contextmanager
 def _claimed(folder: Path, key: str, resume: bool) -> Iterator[bool]:
     """Hold `folder` as this run's own; True where the run is finished already. Raises ConfigError or DataError.
@@ -191,20 +206,16 @@ def _claimed(folder: Path, key: str, resume: bool) -> Iterator[bool]:
     A training that failed or was stopped before its first checkpoint leaves nothing that is worth keeping: its folder
     is taken as if it were empty.
     """
-    marker = folder / "run.key"
-    if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
-        raise ConfigError(f"{folder} is not empty and is no training run; name another folder")
+    refuse_folder(folder, resume)
+    marker = folder / _MARKER_NAME
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with lock(marker):
         for left in folder.glob(".*.tmp"):  # of a write that was killed
             left.unlink()
+        refuse_folder(folder, resume)
         finished = (folder / CALIBRATION_NAME).is_file()
         if finished or (folder / CHECKPOINT_NAME).is_file():
-            if not resume:
-                raise ConfigError(
-                    f"{folder} is not empty; name another folder, or pass --resume to go on with that run"
-                )
             if marker.read_text(encoding="utf-8", errors="replace") != key:
                 raise ConfigError(
                     f"{folder} holds another run (other images, options, weights or version); name another folder"

@@ -121,4 +121,3 @@ def _claim(folder: Path, overwrite: bool) -> None:
         shutil.rmtree(doomed)
     require_writable(folder)
     (folder / _MARKER).touch()
-

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from simplenet_edge.data.layouts import Dataset, Sample, is_mvtec, load_dataset
 from simplenet_edge.data.reading import fingerprint
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.results import Evaluation
-from simplenet_edge.files import require_writable, write_json, write_text
+from simplenet_edge.files import read_json, require_writable, write_json, write_text
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.spec import OperatingPoint
@@ -29,8 +27,8 @@ from simplenet_edge.workflows.sweep_results import FIGURES, CategoryResult, Figu
 
 __all__ = ["Prepare", "find_categories", "sweep"]
 
-Prepare = Callable[[int], tuple[SimpleNet, TrainConfig]]
-"""From a seed to an untrained model and how to train it."""
+Prepare = Callable[[Dataset, int], tuple[SimpleNet, TrainConfig]]
+"""From a dataset and a seed to an untrained model and how to train it."""
 
 _MEASURED_NAME = "measured.json"
 _CURVE_NAME = "test-curve.json"
@@ -89,7 +87,7 @@ def sweep(
 def _run(
     dataset: Dataset, prepare: Prepare, folder: Path, seed: int, protocol: Protocol, progress: Progress
 ) -> SeedResult:
-    model, config = prepare(seed)
+    model, config = prepare(dataset, seed)
     curve = _TestCurve(folder / _CURVE_NAME, dataset)
     watch = curve.measure if protocol == "paper" else None
     run = train(model, dataset.train, config, folder, resume=True, progress=progress, after_meta_epoch=watch)
@@ -104,7 +102,7 @@ def _run(
 def _measured(folder: Path, dataset: Dataset, progress: Progress) -> Figures:
     """The figures of a finished run, measured once for these test images; `assess` leaves the report in the run."""
     key, path = _test_fingerprint(dataset), folder / _MEASURED_NAME
-    found = _read_json(path)
+    found = read_json(path)
     if found is not None and found.get("test_fingerprint") == key:
         figures: Figures = found["figures"]
         return figures
@@ -139,7 +137,7 @@ class _TestCurve:
         return chosen, values[str(chosen)]
 
     def _values(self) -> dict[str, Figures]:
-        found = _read_json(self._path)
+        found = read_json(self._path)
         values: dict[str, Figures] = (
             found["meta_epochs"] if found and found.get("test_fingerprint") == self._key else {}
         )
@@ -156,12 +154,3 @@ def _figures(result: Evaluation) -> Figures:
 def _test_fingerprint(dataset: Dataset) -> str:
     masks = [Sample(path, name=sample.name) for sample in dataset.test for path in sample.mask_paths]
     return hashlib.sha256(f"{fingerprint(dataset.test)} {fingerprint(masks)}".encode()).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is none, or a damaged one."""
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simplenet_edge.data.layouts import Sample
+from simplenet_edge.files import disk_errors
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.training import trainer
 from simplenet_edge.training.options import TrainingOptions
 from simplenet_edge.training.recipes import prepare
 from simplenet_edge.training.run import TrainingRun
+from simplenet_edge.workflows.model_choice import with_model
 
 __all__ = ["train"]
 
@@ -28,11 +30,15 @@ def train(
 ) -> TrainingRun:
     """Train on samples of good parts and write the run into `folder`; some of them are held out for the threshold.
 
+    What `options` leave to the images, the input size or the model within a latency, is found first (`with_model`).
     `seed` draws split, networks, noise and order; with `resume`, an interrupted run in `folder` goes on. `on_message`
-    is told what is odd about the images, `on_loss` the loss of each epoch. Raises ConfigError, DataError or
-    WeightsError: what `prepare` and `trainer.train` raise.
+    is told what was found and what is odd about the images, `on_loss` the loss of each epoch. Raises ConfigError,
+    DataError or WeightsError: what `with_model`, `prepare` and `trainer.train` raise.
     """
-    model, config = prepare(options or TrainingOptions(), seed)
+    trainer.refuse_folder(folder, resume)
+    with disk_errors(folder):
+        options = with_model(good, options or TrainingOptions(), folder, progress=progress, on_message=on_message)
+    model, config = prepare(options, seed)
     return trainer.train(
         model, good, config, folder, resume=resume, progress=progress, on_message=on_message, on_loss=on_loss
     )

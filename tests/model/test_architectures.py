@@ -118,7 +118,7 @@ def test_pads_are_attributes_of_the_convolutions(name: str, rng: np.random.Gener
 def test_unknown_names_are_refused_with_what_is_near() -> None:
     with pytest.raises(ConfigError, match="efficientnet_lite0"):
         new_network("efficientnet_lite")
-    with pytest.raises(ConfigError, match="unknown backbone 'timm:resnet_18'.*resnet18"):
+    with pytest.raises(ConfigError, match=r"unknown backbone 'timm:resnet_18'.*resnet18"):
         new_network("timm:resnet_18")
 
 
@@ -130,5 +130,5 @@ def test_weights_that_are_not_installed_name_the_package(monkeypatch: pytest.Mon
 
 def test_weights_of_timm_that_cannot_be_downloaded_name_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(WeightsError, match="--weights FILE.*efficientnet_lite0"):
+    with pytest.raises(WeightsError, match=r"--weights FILE.*efficientnet_lite0"):
         build_simplenet("timm:resnet18", layers=("layer2",))

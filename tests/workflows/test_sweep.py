@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from simplenet_edge.data.augment import AugmentConfig
-from simplenet_edge.data.layouts import load_dataset
+from simplenet_edge.data.layouts import Dataset, load_dataset
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.model.build import build_simplenet
@@ -41,6 +40,10 @@ def small(
     return model, config
 
 
+def of_any(dataset: Dataset, seed: int) -> tuple[SimpleNet, TrainConfig]:
+    return small(seed)
+
+
 @pytest.fixture
 def categories(parts: Path, tmp_path: Path) -> Path:
     """Two datasets in one folder, beside something that is none."""
@@ -60,7 +63,7 @@ def test_categories_are_the_subfolders_or_the_folder_itself(categories: Path, pa
 
 def test_one_table_and_nothing_done_twice(categories: Path, tmp_path: Path) -> None:
     datasets, folder = find_categories(categories), tmp_path / "sweep"
-    result = sweep(datasets, small, folder, seeds=2)
+    result = sweep(datasets, of_any, folder, seeds=2)
     first = result.categories[0]
     scores = []
     for seed in (0, 1):
@@ -83,16 +86,16 @@ def test_one_table_and_nothing_done_twice(categories: Path, tmp_path: Path) -> N
     assert f"| bolt | {mean_std} |" in markdown
 
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.parent != folder}
-    assert sweep(datasets, small, folder, seeds=2) == result
+    assert sweep(datasets, of_any, folder, seeds=2) == result
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
 def test_other_test_images_are_measured_anew(parts: Path, tmp_path: Path) -> None:
     root, folder = shutil.copytree(parts, tmp_path / "parts"), tmp_path / "sweep"
-    before = sweep(find_categories(root), small, folder, seeds=1).categories[0].seeds[0]
+    before = sweep(find_categories(root), of_any, folder, seeds=1).categories[0].seeds[0]
     spoiled = next(iter(sorted((root / "test" / "good").iterdir())))
     spoiled.unlink()
-    after = sweep(find_categories(root), small, folder, seeds=1).categories[0].seeds[0]
+    after = sweep(find_categories(root), of_any, folder, seeds=1).categories[0].seeds[0]
     assert after.seconds == before.seconds  # not trained again
     n_images = len(json.loads((folder / "parts/seed-0/evaluation/evaluation.json").read_text())["images"])
     assert n_images == len(find_categories(root)[0].test)
@@ -100,7 +103,7 @@ def test_other_test_images_are_measured_anew(parts: Path, tmp_path: Path) -> Non
 
 def test_the_papers_protocol_takes_the_best_meta_epoch_and_says_so(parts: Path, tmp_path: Path) -> None:
     dataset, folder = load_dataset(parts), tmp_path / "sweep"
-    result = sweep([dataset], lambda seed: small(seed, meta_epochs=3), folder, seeds=1, protocol="paper")
+    result = sweep([dataset], lambda _, seed: small(seed, meta_epochs=3), folder, seeds=1, protocol="paper")
     expected: dict[int, tuple[Any, ...]] = {}
 
     def watch(model: SimpleNet, meta_epoch: int) -> None:
@@ -128,8 +131,11 @@ def test_the_papers_protocol_takes_the_best_meta_epoch_and_says_so(parts: Path, 
 
 def test_a_watched_training_is_bit_equal_and_so_is_one_that_was_cut_off(parts: Path, tmp_path: Path) -> None:
     dataset = load_dataset(parts)
-    prepare = partial(small, meta_epochs=3)
-    model, config = prepare(0)
+    model, config = small(0, meta_epochs=3)
+
+    def prepare(dataset: Dataset, seed: int) -> tuple[SimpleNet, TrainConfig]:
+        return small(seed, meta_epochs=3)
+
     plain = train(model, dataset.train, config, tmp_path / "plain")
 
     def cut(stage: str, done: int, total: int) -> None:
@@ -149,22 +155,22 @@ def test_a_watched_training_is_bit_equal_and_so_is_one_that_was_cut_off(parts: P
 
 def test_a_curve_with_a_hole_is_not_guessed(parts: Path, tmp_path: Path) -> None:
     dataset, folder = load_dataset(parts), tmp_path / "sweep"
-    sweep([dataset], small, folder, seeds=1, protocol="paper")
+    sweep([dataset], of_any, folder, seeds=1, protocol="paper")
     (folder / dataset.name / "seed-0-paper" / "test-curve.json").unlink()
     with pytest.raises(ConfigError, match="not every meta-epoch was measured"):
-        sweep([dataset], small, folder, seeds=1, protocol="paper")
+        sweep([dataset], of_any, folder, seeds=1, protocol="paper")
 
 
 def test_what_cannot_be_swept_is_refused(parts: Path, tmp_path: Path) -> None:
     dataset = load_dataset(parts)
     with pytest.raises(ConfigError, match="seeds must be at least 1"):
-        sweep([dataset], small, tmp_path / "sweep", seeds=0)
+        sweep([dataset], of_any, tmp_path / "sweep", seeds=0)
     untested = load_dataset(parts / "train" / "good")
     with pytest.raises(DataError, match="no labelled test images"):
-        sweep([untested], small, tmp_path / "sweep")
-    sweep([dataset], small, tmp_path / "sweep", seeds=1)
+        sweep([untested], of_any, tmp_path / "sweep")
+    sweep([dataset], of_any, tmp_path / "sweep", seeds=1)
     with pytest.raises(ConfigError, match="holds another run"):
-        sweep([dataset], lambda seed: small(seed, meta_epochs=2), tmp_path / "sweep", seeds=1)
+        sweep([dataset], lambda _, seed: small(seed, meta_epochs=2), tmp_path / "sweep", seeds=1)
     assert not (tmp_path / "sweep" / untested.name).exists()
 
 
