@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simplenet_edge.export.fold import embedding_matrices, first_affine, group_count
+from simplenet_edge.export.fold import first_affine, group_count
 from simplenet_edge.export.folded_head import LayerForm
 from simplenet_edge.model.geometry import Grid, operator_mode
+from simplenet_edge.model.patches import embedding_matrices
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["Cost", "as_written_cost", "choose_forms", "form_costs", "memory_cost"]

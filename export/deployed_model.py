@@ -11,14 +11,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from simplenet_edge.export.folded_head import FoldedHead, LayerForm
+from simplenet_edge.model.embedder import fold_batch_norms
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 
-__all__ = ["DeployedSimpleNet", "fold_batch_norms"]
+__all__ = ["DeployedSimpleNet"]
 
 
 class DeployedSimpleNet(nn.Module):
@@ -48,23 +47,3 @@ class DeployedSimpleNet(nn.Module):
         features = self.backbone(images * self.pixel_scale + self.pixel_shift)
         grid = self.head([features[layer] for layer in self.layers])
         return image_scores(grid, self.score_top_k), self.anomaly_map(grid)
-
-
-def fold_batch_norms(module: GraphModule) -> GraphModule:
-    """A copy with each evaluation-mode batch norm that follows a convolution folded into it, computed in float64."""
-    folded = copy.deepcopy(module).double().eval()
-    modules = dict(folded.named_modules())
-    for node in list(folded.graph.nodes):
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
-            continue
-        before = node.args[0]
-        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d) or len(before.users) != 1:
-            continue
-        fused = fuse_conv_bn_eval(modules[before.target], modules[node.target])
-        parent, _, name = before.target.rpartition(".")
-        setattr(folded.get_submodule(parent), name, fused)
-        node.replace_all_uses_with(before)
-        folded.graph.erase_node(node)
-    folded.delete_all_unused_submodules()
-    folded.recompile()
-    return folded.float()

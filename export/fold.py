@@ -13,27 +13,22 @@ patch memory are linear in the embedding too: they are more rows of `M`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simplenet_edge.model.simplenet import SimpleNet, Standardizer
-from simplenet_edge.spec import SimpleNetConfig
 
 __all__ = [
     "Affine",
     "Stage",
-    "embedding_matrices",
     "first_affine",
     "fold_linear",
     "group_count",
     "head_stages",
     "memory_coordinates",
-    "pooling_matrix",
 ]
 
 
@@ -54,25 +49,6 @@ class Stage:
 
     affine: Affine
     slope: float | None
-
-
-def pooling_matrix(size: int, new_size: int) -> Tensor:
-    """`adaptive_avg_pool1d` from `size` to `new_size` entries as a matrix float64 `(new_size, size)`.
-
-    Windows overlap where the sizes don't divide; it is linear all the same.
-    """
-    identity = torch.eye(size, dtype=torch.float64).unsqueeze(1)
-    return F.adaptive_avg_pool1d(identity, new_size).squeeze(1).T.contiguous()
-
-
-def embedding_matrices(config: SimpleNetConfig, channels: Sequence[int]) -> list[Tensor]:
-    """`P_l` of each layer, float64 `(target_embed_dim, C_l * k * k)`: patch entries (c, kh, kw) -> embedding."""
-    joined = pooling_matrix(len(channels) * config.pretrain_embed_dim, config.target_embed_dim)
-    blocks = joined.reshape(config.target_embed_dim, len(channels), config.pretrain_embed_dim).unbind(1)
-    area = config.patch_size**2
-    return [
-        block @ pooling_matrix(c * area, config.pretrain_embed_dim) for block, c in zip(blocks, channels, strict=True)
-    ]
 
 
 def head_stages(model: SimpleNet) -> list[Stage]:

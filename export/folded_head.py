@@ -19,10 +19,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from simplenet_edge.export.fold import Affine, embedding_matrices, first_affine, group_count, head_stages
+from simplenet_edge.export.fold import Affine, first_affine, group_count, head_stages
 from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.memory import PatchMemory
-from simplenet_edge.model.patches import grid_resize
+from simplenet_edge.model.patches import embedding_matrices, grid_resize
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["FoldedHead", "LayerForm"]

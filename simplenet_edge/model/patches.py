@@ -15,15 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simplenet_edge.model.geometry import Grid, operator_mode
+from simplenet_edge.spec import SimpleNetConfig
 
 __all__ = [
     "AnomalyMap",
     "PatchMaker",
     "align_patches",
+    "embedding_matrices",
     "gaussian_matrix",
     "grid_resize",
     "image_scores",
     "pool_patches",
+    "pooling_matrix",
 ]
 
 
@@ -117,6 +120,25 @@ def pool_patches(patches: Sequence[Tensor], pretrain_embed_dim: int, target_embe
     pooled = [F.adaptive_avg_pool1d(p.flatten(0, 1).flatten(1).unsqueeze(1), pretrain_embed_dim) for p in patches]
     joined = torch.cat(pooled, dim=2)
     return F.adaptive_avg_pool1d(joined, target_embed_dim).squeeze(1)
+
+
+def pooling_matrix(size: int, new_size: int) -> Tensor:
+    """`adaptive_avg_pool1d` from `size` to `new_size` entries as a matrix float64 `(new_size, size)`.
+
+    Windows overlap where the sizes don't divide; it is linear all the same.
+    """
+    identity = torch.eye(size, dtype=torch.float64).unsqueeze(1)
+    return F.adaptive_avg_pool1d(identity, new_size).squeeze(1).T.contiguous()
+
+
+def embedding_matrices(config: SimpleNetConfig, channels: Sequence[int]) -> list[Tensor]:
+    """`P_l` of each layer, float64 `(target_embed_dim, C_l * k * k)`: patch entries (c, kh, kw) -> embedding."""
+    joined = pooling_matrix(len(channels) * config.pretrain_embed_dim, config.target_embed_dim)
+    blocks = joined.reshape(config.target_embed_dim, len(channels), config.pretrain_embed_dim).unbind(1)
+    area = config.patch_size**2
+    return [
+        block @ pooling_matrix(c * area, config.pretrain_embed_dim) for block, c in zip(blocks, channels, strict=True)
+    ]
 
 
 def image_scores(patch_scores: Tensor, top_k: int) -> Tensor:

@@ -28,6 +28,7 @@ from simplenet_edge.bundle_files import npy_bytes
 from simplenet_edge.data.reading import batched, fitting_batch
 from simplenet_edge.errors import DataError
 from simplenet_edge.files import write_bytes
+from simplenet_edge.model.embedder import Embedder
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames
@@ -155,9 +156,9 @@ def extract_features(
     moments, joint = Moments(dim, full=False), Moments(dim, full=True)
     path = folder / ROWS_NAME
     (folder / INDEX_NAME).unlink(missing_ok=True)
-    rows = _reserved(path, (n_images * kept, dim))
+    rows, embedder = _reserved(path, (n_images * kept, dim)), Embedder(model)
     for batch in batched(frames, fitting_batch(batch_size, model.input_spec.size_hw)):
-        embedding = _embedded(model, np.stack(batch))
+        embedding = _embedded(model, embedder, np.stack(batch))
         moments.add(embedding)
         joint.add(embedding[rng.permutation(len(embedding))[: len(batch) * correlated]])
         for image_rows in embedding.reshape(len(batch), patches, dim):
@@ -215,11 +216,11 @@ def _reserved(path: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.
 
 
 @torch.inference_mode()
-def _embedded(model: SimpleNet, frames: Frames) -> npt.NDArray[np.float32]:
+def _embedded(model: SimpleNet, embedder: Embedder, frames: Frames) -> npt.NDArray[np.float32]:
     """Frames uint8 `(B, H, W, 3)` as embedding rows float32 `(B*h*w, D)`. Raises DataError."""
     device = model.pixel_mean.device
     with torch.autocast("cuda", dtype=torch.float16, enabled=device.type == "cuda"):
-        embedding = model.embed(model.normalize(torch.from_numpy(frames).to(device)))
+        embedding = embedder(model.normalize(torch.from_numpy(frames).to(device)))
     if not torch.isfinite(embedding).all():
         raise DataError(
             "the backbone gave features that are not finite: its weights are broken, or too large for a GPU's half "

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from simplenet_edge.export.cost import choose_forms, form_costs, memory_cost
 from simplenet_edge.export.fold import (
     Affine,
-    embedding_matrices,
     group_count,
     head_stages,
     memory_coordinates,
-    pooling_matrix,
 )
 from simplenet_edge.export.folded_head import FoldedHead, LayerForm, grouped_weight
 from simplenet_edge.model.simplenet import SimpleNet

@@ -1,0 +1,69 @@
+"""The rows of `SimpleNet.embed` in half the time: for images by the thousand, where rounding doesn't matter.
+
+Batch norms are folded into convolutions, and cutting patches and both poolings are one convolution per layer, which is
+resized after it has fewer channels. In: images float32 `(B, 3, H, W)` RGB, normalised. Out: rows `(B*h*w, D)`.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from simplenet_edge.model.patches import embedding_matrices
+from simplenet_edge.model.simplenet import SimpleNet
+
+__all__ = ["Embedder", "fold_batch_norms"]
+
+
+class Embedder(nn.Module):
+    """The frozen part of a model, from normalised images to embedding rows; the model stays as it is."""
+
+    def __init__(self, model: SimpleNet) -> None:
+        super().__init__()
+        config, self.layers, self.grid_hw = model.config, model.backbone.layers, model.grid_hw
+        self.dim = config.target_embed_dim
+        self.backbone = fold_batch_norms(model.backbone.body)
+        self.resizes = copy.deepcopy(model.resizes)
+        channels = [shape[0] for shape in model.backbone.feature_shapes(model.input_spec.size_hw)]
+        self.pools, self.rows = nn.ModuleList(), []
+        for matrix, into in zip(embedding_matrices(config, channels), channels, strict=True):
+            rows = matrix.ne(0).any(dim=1)
+            size, padding = config.patch_size, model.patch_maker.padding
+            pool = nn.Conv2d(into, int(rows.sum()), size, config.patch_stride, padding, bias=False)
+            pool.weight.data = matrix[rows].reshape(-1, into, size, size).float()
+            self.pools.append(pool)
+            self.rows.append(torch.arange(self.dim)[rows])
+        self.requires_grad_(False).eval()
+        self.to(device=model.pixel_mean.device, memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` as rows `(B*h*w, D)`."""
+        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        whole = images.new_zeros(len(images), self.dim, *self.grid_hw)
+        for layer, pool, resize, rows in zip(self.layers, self.pools, self.resizes, self.rows, strict=True):
+            whole[:, rows] += resize(pool(features[layer])).to(whole.dtype)
+        return whole.permute(0, 2, 3, 1).reshape(-1, self.dim)
+
+
+def fold_batch_norms(module: GraphModule) -> GraphModule:
+    """A copy with each evaluation-mode batch norm that follows a convolution folded into it, computed in float64."""
+    folded = copy.deepcopy(module).double().eval()
+    modules = dict(folded.named_modules())
+    for node in list(folded.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d) or len(before.users) != 1:
+            continue
+        fused = fuse_conv_bn_eval(modules[before.target], modules[node.target])
+        parent, _, name = before.target.rpartition(".")
+        setattr(folded.get_submodule(parent), name, fused)
+        node.replace_all_uses_with(before)
+        folded.graph.erase_node(node)
+    folded.delete_all_unused_submodules()
+    folded.recompile()
+    return folded.float()
