@@ -28,12 +28,13 @@ _ALIKE = 0.4  # two images of a part have at least this correlation of what tell
 _DEVIATIONS = 6.0  # and it lies this far above the usual one of two images of the set
 _SAMPLED = 512  # images whose correlations with all others say what is usual
 _ROWS = 256  # compared at once
+_APART = 0.6
+_MOST_KINDS = 0.1
 _MOST_CHAINED = 4000  # images in a chain of like ones whose correlations are held at once
 
 
 class NearDuplicates(NamedTuple):
-    """`groups`: a number for each image, the same for those of a part. `kinds`: how many images were alike in groups
-    too large to be one part's, and stayed alone."""
+    """`groups`: a number for each image, the same for those of a part. `kinds`: how many alike images stayed alone."""
 
     groups: list[int]
     kinds: int
@@ -59,11 +60,13 @@ def edge_descriptor(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
 def near_duplicates(descriptors: npt.NDArray[np.float16]) -> NearDuplicates:
     """Which of the images with these descriptors `(n, 2048)` show the same part.
 
-    Compared is what tells the images of this set apart: descriptors standardised over it. Images that are as alike as
-    any two of the set are of different parts; those of a part correlate by at least 0.4 and by six deviations more
-    than usual, on average over all pairs of a group (average linkage, so that a chain of small steps makes no group).
-    A group of more than sqrt(n) images, more than there would be groups of its size, is a kind of part rather than
-    one: its images stay alone.
+    Compared is what tells the images of this set apart: descriptors standardised over it. Two images are alike when
+    they correlate by at least 0.4 and by six deviations more than two images of the set usually do. Alike images hang
+    together in chains. A chain of at most sqrt(n) images is a part, unless it falls into groups (by average linkage)
+    whose nearest images are clearly less alike than those of a group are: then each of these is one. A longer chain
+    means more pictures of a part than there are parts, so that its images are of one kind, or differ by degrees, as
+    parts in any direction do: only such groups are parts in it, the others stay alone. So do all where more than a
+    tenth of the alike images are in such chains.
     """
     groups = list(range(len(descriptors)))
     shown = np.flatnonzero((descriptors != 0).any(axis=1))
@@ -77,13 +80,14 @@ def near_duplicates(descriptors: npt.NDArray[np.float16]) -> NearDuplicates:
             kinds += len(chain)
             continue
         similar = own[chain] @ own[chain].T
-        for members in _average_linkage(similar, threshold):
-            if len(members) ** 2 <= len(shown) and _stands_apart(similar[members], members):
-                parts.append(shown[chain[members]])
-            else:
-                kinds += len(members)
+        clusters = list(_average_linkage(similar, threshold))
+        apart = [members for members in clusters if len(members) ** 2 <= len(shown) and _stands_apart(similar, members)]
+        if len(chain) ** 2 <= len(shown) and len(apart) < len(clusters):
+            apart = clusters = [list(range(len(chain)))]
+        parts += [shown[chain[members]] for members in apart]
+        kinds += sum(map(len, clusters)) - sum(map(len, apart))
     n_grouped = sum(map(len, parts))
-    if kinds > n_grouped:
+    if kinds > _MOST_KINDS * (kinds + n_grouped):
         return NearDuplicates(groups, kinds + n_grouped)
     for part in parts:
         for i in part:
@@ -92,15 +96,13 @@ def near_duplicates(descriptors: npt.NDArray[np.float16]) -> NearDuplicates:
 
 
 def _stands_apart(similar: npt.NDArray[np.float32], members: list[int]) -> bool:
-    """Whether a group's images, with their similarity `(m, n)` to it and to others, are nearer to one another than to
-    the nearest other image: those of parts that differ by degrees, as in their direction, are not."""
-    inside = np.zeros(similar.shape[1], bool)
-    inside[members] = True
+    """Whether the images that `members` leaves of those with this similarity `(n, n)` are less like each of them than
+    `_APART` of how alike the members are.
+    """
+    outside = np.delete(similar[members], members, axis=1)
     m = len(members)
-    if m == similar.shape[1]:
-        return True
-    within = (similar[:, inside].sum() - np.trace(similar[:, members])) / (m * (m - 1))
-    return bool(similar[:, ~inside].max() < within)
+    within = (similar[np.ix_(members, members)].sum() - m) / (m * (m - 1))
+    return bool(outside.max(initial=-1) < _APART * within)
 
 
 def _standardized(descriptors: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:

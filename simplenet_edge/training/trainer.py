@@ -133,6 +133,8 @@ def _train(
     after_meta_epoch: AfterMetaEpoch | None,
 ) -> TrainingRun:
     started = time.perf_counter()
+    names = "\0".join(sample.name for sample in split.calibration)
+    key += hashlib.sha256(os.fsencode(names)).hexdigest()  # features of other images must not be taken up
     cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, progress)
     extracted = time.perf_counter()
     left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
