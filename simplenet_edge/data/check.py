@@ -9,7 +9,7 @@ import dataclasses
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def _leaks(train: Iterable[ImageFacts], test: Iterable[ImageFacts]) -> Iterator[
         yield Finding("leak", f"{counted(len(leaks), 'test image')} that are trained on too: {listed(leaks)}", leaks)
 
 
-def _parts(train: Sequence[ImageFacts], test: Sequence[ImageFacts], told: Set[str]) -> Iterator[Finding]:
+def _parts(train: Sequence[ImageFacts], test: Sequence[ImageFacts], told: set[str]) -> Iterator[Finding]:
     """Images of one part by their looks, as `train --group auto` finds them, besides those that were told of."""
     labels, _ = part_labels((*train, *test), "auto")
     counts = Counter(labels[: len(train)])
