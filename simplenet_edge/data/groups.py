@@ -152,7 +152,7 @@ def _listed(samples: Sequence[Sample], path: Path, column: str | None) -> dict[s
                 f"{path}, line {line}: expected one part for {image}, found {parts[name]} and {part}; keep one"
             )
         by_file[PurePosixPath(name).name].add(name)
-    files = Counter(PurePosixPath(sample.name).name for sample in samples)
+    files = Counter(PurePosixPath(name).name for name in {sample.name for sample in samples})
     found = {}
     for sample in samples:
         file = PurePosixPath(sample.name).name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -60,10 +61,12 @@ def parts_in_training(
         return tuple(
             sample.name for sample, group in zip(samples, groups[len(trained) :], strict=True) if group in known
         )
+    own = {**parts.train, **parts.calibration}
+    trained_on = [Sample(Path(name), name=name) for name in own]  # whose files' names are taken
     try:
-        found = known_labels(samples, parts.rule)
+        found = known_labels([*samples, *trained_on], parts.rule)
     except DataError as error:
         _log.warning("whether test images show parts that were trained on is not known: %s", error)
         return None
-    used = {*parts.train.values(), *parts.calibration.values()}
+    used = set(own.values())
     return tuple(sample.name for sample in samples if found.get(sample.name) in used)

@@ -180,6 +180,16 @@ def test_a_list_is_part_of_the_run(
     assert "is not known" in caplog.text
 
 
+def test_a_file_name_that_a_trained_image_has_is_no_match(pictures: Dataset, tmp_path: Path) -> None:
+    rows = [f"{Path(sample.name).name},{part_of(sample.name)}" for sample in pictures.train]
+    (tmp_path / "parts.csv").write_text("\n".join(["image,part", *rows]))
+    run, _ = trained(pictures, tmp_path / "run", str(tmp_path / "parts.csv"))
+    named_alike = tuple(
+        dataclasses.replace(one, name=f"test/good/part{i:02}_0.png") for i, one in enumerate(pictures.test)
+    )
+    assert parts_in_training(run, tuple(alike)) == ()
+
+
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", "short"])
 def test_damaged_descriptors_are_refused(
     damage: bytes | str, auto: tuple[TrainingRun, list[str]], pictures: Dataset, tmp_path: Path
