@@ -14,9 +14,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from simplenet_edge.bundle_files import npy_bytes
@@ -88,23 +90,22 @@ def train(
         if finished:
             run = TrainingRun.load(folder)
         else:
-            split, parts = _checked_split(model, good, config, folder, progress, on_message)
-            run = _train(
-                model, split, parts, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch
-            )
+            checked = _checked_split(model, good, config, progress, on_message)
+            run = _train(model, checked, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
         shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return run
 
 
+class _Checked(NamedTuple):
+    split: Split
+    parts: PartNames
+    descriptors: npt.NDArray[np.float16] | None  # of all images, where parts were found by their looks
+
+
 def _checked_split(
-    model: SimpleNet,
-    good: Sequence[Sample],
-    config: TrainConfig,
-    folder: Path,
-    progress: Progress,
-    on_message: OnMessage,
-) -> tuple[Split, PartNames]:
+    model: SimpleNet, good: Sequence[Sample], config: TrainConfig, progress: Progress, on_message: OnMessage
+) -> _Checked:
     """The split of good parts that have been looked over. Raises DataError where they can't teach anything."""
     check_bit_depth(good, model.input_spec)
     facts = gather_facts(good, model.input_spec.bit_depth, progress)
@@ -114,16 +115,14 @@ def _checked_split(
     parts = find_parts(facts, config.group, on_message)
     share = calibration_share(len(set(parts.values())), config.alpha, config.calibration_share)
     split = split_good(good, share, config.seed, [one.pixels for one in facts], [parts[one.name] for one in good])
-    if config.group == "auto":
-        write_bytes(folder / DESCRIPTORS_NAME, npy_bytes(np.stack([one.descriptor for one in facts])))
     sides = ({sample.name: parts[sample.name] for sample in side} for side in (split.train, split.calibration))
-    return split, PartNames(absolute_group(config.group), *sides)
+    descriptors = np.stack([one.descriptor for one in facts]) if config.group == "auto" else None
+    return _Checked(split, PartNames(absolute_group(config.group), *sides), descriptors)
 
 
 def _train(
     model: SimpleNet,
-    split: Split,
-    parts: PartNames,
+    checked: _Checked,
     config: TrainConfig,
     folder: Path,
     key: str,
@@ -132,6 +131,7 @@ def _train(
     on_loss: OnLoss,
     after_meta_epoch: AfterMetaEpoch | None,
 ) -> TrainingRun:
+    split, parts, descriptors = checked
     started = time.perf_counter()
     names = "\0".join(sample.name for sample in split.calibration)
     key += hashlib.sha256(os.fsencode(names)).hexdigest()  # features of other images must not be taken up
@@ -186,6 +186,8 @@ def _train(
         record,
         _golden_frames(model, split.calibration, found.scores),
     )
+    if descriptors is not None:
+        write_bytes(folder / DESCRIPTORS_NAME, npy_bytes(descriptors))
     run.save()
     return run
 

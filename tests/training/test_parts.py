@@ -187,7 +187,7 @@ def test_a_file_name_that_a_trained_image_has_is_no_match(pictures: Dataset, tmp
     named_alike = tuple(
         dataclasses.replace(one, name=f"test/good/part{i:02}_0.png") for i, one in enumerate(pictures.test)
     )
-    assert parts_in_training(run, tuple(alike)) == ()
+    assert parts_in_training(run, named_alike) == ()
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", "short"])
