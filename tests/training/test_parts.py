@@ -129,7 +129,7 @@ def test_test_images_of_trained_parts_are_named(
 
 
 def test_a_sweep_says_each_time_that_parts_are_in_training(pictures: Dataset, tmp_path: Path) -> None:
-    def prepare(seed: int) -> tuple[SimpleNet, TrainConfig]:
+    def prepare(dataset: Dataset, seed: int) -> tuple[SimpleNet, TrainConfig]:
         model = build_simplenet("resnet18", random_weights=True, size_hw=(64, 64), seed=seed)
         return model, TrainConfig(
             meta_epochs=1, gan_epochs=1, steps_per_epoch=2, batch_patches=128, alpha=0.2, seed=seed
