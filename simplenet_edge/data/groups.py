@@ -165,10 +165,10 @@ def _listed(samples: Sequence[Sample], path: Path, column: str | None) -> dict[s
 
 def _rows(path: Path, column: str | None) -> list[tuple[int, str, str]]:
     """Line number, image and part of each row that names both. Raises DataError."""
-    if not path.is_file():
-        found = "something else" if path.exists() else "no such file"
-        raise DataError(f"{path}: expected a CSV file that says which part each image shows, found {found}")
     try:
+        if not path.is_file():
+            found = "something else" if path.exists() else "no such file"
+            raise DataError(f"{path}: expected a CSV file that says which part each image shows, found {found}")
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)

@@ -37,7 +37,7 @@ class TrainConfig:
     weight_decay: float = 1e-5
     memory_weight: float = 4.0  # of the memory's distance beside the discriminator's score, in units of their spread
     alpha: float = 0.01  # the false-reject rate that the threshold guarantees
-    calibration_share: float = 0.2  # of the good images, kept out of training
+    calibration_share: float = 0.2  # of the good parts, kept out of training
     group: str = "auto"  # which images show one part, as in `TrainingOptions`
     max_corrupt_share: float = MAX_CORRUPT_SHARE  # more unreadable images end the training
     cache_bytes: int = 8 * 2**30  # of disk for the features

@@ -133,6 +133,11 @@ def test_a_list_that_is_no_file(made: str, tmp_path: Path) -> None:
         labels_by_name(named("a.png"), str(path))
 
 
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(DataError, match=r"\.csv: (expected a CSV file|can't be read)"):
+        labels_by_name(named("a.png"), "x" * 5000 + ".csv")
+
+
 def test_a_list_is_remembered_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute_group("parts.csv:serial") == f"{tmp_path}/parts.csv:serial"
