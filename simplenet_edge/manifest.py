@@ -95,7 +95,10 @@ class Manifest:
         """The manifest as indented JSON text, under its checksum."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values.update(model=to_dict(self.model), input=to_dict(self.input))
-        values["precisions"] = {name: dataclasses.asdict(record) for name, record in self.precisions.items()}
+        values["precisions"] = {
+            name: {**dataclasses.asdict(record), "operating_point": to_dict(record.operating_point)}
+            for name, record in self.precisions.items()
+        }
         values["versions"] = {**self.versions, _SEAL_NAME: _NO_SEAL}
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         return text.replace(_NO_SEAL, _seal(text))

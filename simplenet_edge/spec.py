@@ -190,6 +190,9 @@ class OperatingPoint:
     (split-conformal; Vovk et al. 2005, Angelopoulos & Bates 2021). `pixel_threshold` marks regions: where
     `map > pixel_threshold` a pixel counts as defective, and the same share of good parts at most has any such pixel.
     None where the maps of the calibration images were not kept. It never decides about a part.
+
+    `n_parts` is how many parts the calibration images show, which is what the guarantee rests on; None where each shows
+    another one. With several images a part an image of a new part is rejected with probability at most `alpha`.
     """
 
     threshold: float
@@ -197,6 +200,7 @@ class OperatingPoint:
     n_calibration: int
     guaranteed: bool
     pixel_threshold: float | None = None
+    n_parts: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold):  # nothing is larger than NaN: every part would pass
@@ -223,13 +227,15 @@ _T = TypeVar("_T")
 def to_dict(config: Any) -> dict[str, Any]:
     """A frozen configuration as plain JSON values (tuples become lists).
 
-    A full `bit_depth` is left out: versions that don't know it read what has it as a default.
+    A full `bit_depth` and an `n_parts` of None are left out: versions that don't know them read what has the default.
     """
     values = {
         key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
     }
     if values.get("bit_depth") == FULL_BIT_DEPTH:
         del values["bit_depth"]
+    if values.get("n_parts", 0) is None:
+        del values["n_parts"]
     return values
 
 

@@ -106,6 +106,11 @@ def test_a_manifest_without_a_checksum_loads_and_says_so(tmp_path: Path, caplog:
         ((*POINT, "alpha"), 0.9),  # the fifth of 40 scores is below the median
         ((*POINT, "n_calibration"), 41),
         ((*POINT, "n_calibration"), 40.0),
+        ((*POINT, "n_parts"), 0),
+        ((*POINT, "n_parts"), 41),
+        ((*POINT, "n_parts"), 10),  # too few for its alpha
+        ((*POINT, "n_parts"), 40.0),
+        ((*POINT, "n_parts"), True),
         ((*POINT, "guaranteed"), 1),
         ((*STATISTICS, "n"), 2**31),
         ((*STATISTICS, "n"), 0),

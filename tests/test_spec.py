@@ -81,6 +81,10 @@ def test_an_operating_point_written_without_a_pixel_threshold_is_still_read() ->
     assert from_dict(OperatingPoint, values).pixel_threshold is None
 
 
+def test_an_operating_point_of_independent_images_is_read_by_versions_without_parts() -> None:
+    assert "n_parts" not in to_dict(OperatingPoint(0.5, alpha=0.05, n_calibration=40, guaranteed=True))
+
+
 @pytest.mark.parametrize("threshold", [math.nan, math.inf, -math.inf])
 def test_a_threshold_that_would_judge_nothing_is_refused(threshold: float) -> None:
     with pytest.raises(ConfigError, match="finite number"):
@@ -100,7 +104,15 @@ configurations = st.one_of(
         discriminator_hidden=st.none() | st.integers(1, 4096),
         smoothing_sigma=st.floats(0, 100),
     ),
-    st.builds(OperatingPoint, finite, st.floats(0, 1), st.integers(1), st.booleans()),
+    st.builds(
+        OperatingPoint,
+        finite,
+        st.floats(0, 1),
+        st.integers(1),
+        st.booleans(),
+        pixel_threshold=st.none() | finite,
+        n_parts=st.none() | st.integers(1),
+    ),
     st.builds(ScoreStatistics, st.integers(1), finite, finite, finite, finite, finite),
 )
 

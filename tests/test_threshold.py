@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from fractions import Fraction
@@ -17,6 +18,7 @@ from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.spec import OperatingPoint, ScoreStatistics, from_dict, to_dict
 from simplenet_edge.threshold import (
     calibration_share,
+    check_threshold,
     conformal_threshold,
     false_reject_bound,
     guarantee_text,
@@ -200,6 +202,132 @@ def test_unusable_scores_are_refused(scores: np.ndarray, words: str) -> None:
         conformal_threshold(scores, 0.1)
     with pytest.raises(DataError, match=words):
         score_statistics(scores)
+
+
+# --- several images of a part
+
+grouped_scores = st.integers(1, 60).flatmap(
+    lambda n: st.tuples(
+        hnp.arrays(np.float32, n, elements=st.floats(-1e6, 1e6, width=32)),
+        st.lists(st.integers(0, 12).map(str), min_size=n, max_size=n),
+    )
+)
+
+
+def weight_of(scores: np.ndarray, parts: list[str], threshold: float) -> Fraction:
+    """The share of the parts' weight at or below a threshold, one more part counted as above."""
+    sizes = {part: parts.count(part) for part in parts}
+    held = (Fraction(1, sizes[part]) for part, score in zip(parts, scores, strict=True) if score <= threshold)
+    return sum(held, Fraction(0)) / (len(sizes) + 1)
+
+
+@given(grouped_scores, per_mille)
+def test_of_parts_it_is_the_smallest_score_with_enough_weight(
+    drawn: tuple[np.ndarray, list[str]], thousandths: int
+) -> None:
+    scores, parts = drawn
+    point = conformal_threshold(scores, thousandths / 1000, parts)
+    needed = 1 - Fraction(thousandths, 1000)
+    n_parts = len(set(parts))
+    assert point.n_parts == (None if n_parts == len(scores) else n_parts)
+    assert point.guaranteed == (n_parts >= images_needed(thousandths / 1000))
+    assert np.float32(point.threshold) in scores
+    if not point.guaranteed:
+        assert point.threshold == scores.max()
+        return
+    assert weight_of(scores, parts, point.threshold) >= needed
+    below = [score for score in scores if score < point.threshold]
+    assert not below or weight_of(scores, parts, float(max(below))) < needed
+
+
+@given(finite_scores, per_mille)
+def test_one_image_a_part_is_the_plain_threshold(scores: np.ndarray, thousandths: int) -> None:
+    alpha = thousandths / 1000
+    parts = [f"part {i}" for i in range(len(scores))]
+    assert conformal_threshold(scores, alpha, parts) == conformal_threshold(scores, alpha)
+    assert pixel_threshold(scores, alpha, parts) == pixel_threshold(scores, alpha)
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40), st.integers(2, 4), per_mille)
+def test_pictures_that_are_all_alike_count_as_one(scores: list[float], copies: int, thousandths: int) -> None:
+    alone = conformal_threshold(np.array(scores, np.float32), thousandths / 1000)
+    parts = [str(i) for i in range(len(scores)) for _ in range(copies)]
+    point = conformal_threshold(np.repeat(np.array(scores, np.float32), copies), thousandths / 1000, parts)
+    assert (point.threshold, point.guaranteed, point.n_parts) == (alone.threshold, alone.guaranteed, len(scores))
+    assert false_reject_bound(point) == false_reject_bound(alone)
+
+
+@given(grouped_scores, per_mille, per_mille)
+def test_of_parts_a_larger_alpha_never_raises_the_threshold(
+    drawn: tuple[np.ndarray, list[str]], first: int, second: int
+) -> None:
+    low, high = sorted((first / 1000, second / 1000))
+    assert conformal_threshold(drawn[0], high, drawn[1]).threshold <= (
+        conformal_threshold(drawn[0], low, drawn[1]).threshold
+    )
+
+
+@given(grouped_scores, per_mille, st.data())
+def test_a_larger_score_never_lowers_the_threshold(
+    drawn: tuple[np.ndarray, list[str]], thousandths: int, data: st.DataObject
+) -> None:
+    scores, parts = drawn
+    raised = scores + data.draw(hnp.arrays(np.float32, len(scores), elements=st.floats(0, 100, width=32)))
+    alpha = thousandths / 1000
+    assert conformal_threshold(raised, alpha, parts).threshold >= conformal_threshold(scores, alpha, parts).threshold
+
+
+@given(grouped_scores, per_mille)
+def test_a_point_of_parts_is_held_against_its_statistics(drawn: tuple[np.ndarray, list[str]], thousandths: int) -> None:
+    scores, parts = drawn
+    point = conformal_threshold(scores, thousandths / 1000, parts)
+    check_threshold(point, score_statistics(scores))
+    beyond = float(scores.max()) + 1 + abs(float(scores.max()))
+    wrong = [dataclasses.replace(point, n_parts=n_parts) for n_parts in (0, -1, len(scores) + 1)]
+    for made_up in (*wrong, dataclasses.replace(point, guaranteed=True, threshold=beyond)):
+        with pytest.raises(ConfigError):
+            check_threshold(made_up, score_statistics(scores))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
+@pytest.mark.parametrize("within", [0.0, 0.3, 1.0])  # spread of a part's pictures, beside 1 between parts
+def test_the_rate_holds_on_new_parts_with_several_pictures(
+    alpha: float, within: float, rng: np.random.Generator
+) -> None:
+    # Fewer pictures of high scores, so that the sizes of parts tell of their scores: exchangeable parts all the same.
+    n_parts, lots = images_needed(alpha) + 30, 1000
+    rejected = []
+    for _ in range(lots):
+        levels = rng.standard_normal(n_parts + 1)
+        sizes = np.where(levels > 1, 1, rng.integers(1, 8, n_parts + 1))
+        parts = np.repeat(np.arange(n_parts + 1), sizes)
+        scores = levels[parts] + within * rng.standard_normal(len(parts))
+        known = parts < n_parts
+        point = conformal_threshold(scores[known], alpha, [str(part) for part in parts[known]])
+        assert point.guaranteed
+        rejected.append(np.mean(scores[~known] > point.threshold))
+    assert np.mean(rejected) <= alpha + 4 * math.sqrt(alpha * (1 - alpha) / lots)
+    assert np.mean(rejected) > alpha / 4  # not vacuous
+
+
+def test_the_guarantee_rests_on_the_parts_and_says_so() -> None:
+    scores, parts = np.repeat(np.arange(40, dtype=np.float32), 6), [str(i) for i in range(40) for _ in range(6)]
+    point = conformal_threshold(scores, 0.01, parts)
+    assert conformal_threshold(scores, 0.01).guaranteed
+    assert (point.guaranteed, point.n_parts, point.n_calibration) == (False, 40, 240)
+    warning = guarantee_warning(point)
+    assert warning is not None
+    for words in ("takes 99 good calibration parts, there are 40, in 240 images", "2.44% on average", "Add 59 more"):
+        assert words in warning
+    text = guarantee_text(conformal_threshold(scores, 0.05, parts))
+    assert "240 good images of 40 parts" in text
+    assert "at most 9.38% with 90% confidence" in text
+
+
+@pytest.mark.parametrize("parts", [[], ["a"], ["a", "b", "c"]])
+def test_a_part_for_each_score(parts: list[str]) -> None:
+    with pytest.raises(DataError, match=f"part of each of 2 images, found {len(parts)}"):
+        conformal_threshold(np.ones(2, np.float32), 0.5, parts)
 
 
 def test_millions_of_images_take_no_longer_than_hundreds() -> None:

@@ -7,12 +7,16 @@ one, as often as they are needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import scipy.stats
 
+from simplenet_edge.data.facts import gather_facts
+from simplenet_edge.data.groups import part_labels
 from simplenet_edge.data.layouts import Sample, load_dataset
 from simplenet_edge.data.reading import fingerprint, read_frames
 from simplenet_edge.errors import DataError
@@ -44,6 +48,7 @@ class CalibrationImages:
     samples: tuple[Sample, ...]
     spec: InputSpec
     source: str
+    parts: Mapping[str, str] = field(default_factory=dict)  # which part each shows, by name; without: another one each
 
     @property
     def range_samples(self) -> tuple[Sample, ...]:
@@ -64,12 +69,17 @@ class CalibrationImages:
 def calibration_images(run: TrainingRun, folder: Path | None = None) -> CalibrationImages:
     """The images in `folder`, or those that set the run's threshold. Raises DataError where there are none.
 
-    A folder must hold good parts that the model was not trained on, as the threshold comes from them. The run's own
-    images must be where they were, and unchanged.
+    A folder must hold good parts that the model was not trained on, as the threshold comes from them; those that show
+    the same part are found by their looks, unless the run took each image for a part of its own. The run's own images
+    must be where they were, and unchanged; their parts are the run's.
     """
-    spec = run.model.input_spec
+    spec, parts = run.model.input_spec, run.record.parts
     if folder is not None:
-        return CalibrationImages(load_dataset(good=folder).train, spec, "a folder of good parts")
+        samples = load_dataset(good=folder).train
+        group = "none" if parts is None or parts.rule == "none" else "auto"
+        labels, _ = part_labels(gather_facts(samples, spec.bit_depth), group)
+        found = {sample.name: label for sample, label in zip(samples, labels, strict=True)}
+        return CalibrationImages(samples, spec, "a folder of good parts", found)
     advice = "pass --calibration FOLDER with images of good parts that the model was not trained on"
     sources = run.record.sources
     if sources is None:
@@ -84,7 +94,8 @@ def calibration_images(run: TrainingRun, folder: Path | None = None) -> Calibrat
     samples = tuple(Sample(path, name=name) for path, name in zip(paths, names, strict=True))
     if fingerprint(samples) != sources.fingerprint:
         raise DataError(f"the calibration images of {run.folder} are not the ones that it was trained with; {advice}")
-    return CalibrationImages(samples, spec, "the training run's calibration split")
+    own = {} if parts is None else parts.calibration
+    return CalibrationImages(samples, spec, "the training run's calibration split", own)
 
 
 def too_few_warning(images: CalibrationImages) -> str | None:
@@ -95,16 +106,21 @@ def too_few_warning(images: CalibrationImages) -> str | None:
     return f"{n} calibration images are few: ranges and threshold depend on which; use {ENOUGH_IMAGES} or more"
 
 
-def refuse_defects(scores: dict[str, float], point: OperatingPoint) -> None:
+def refuse_defects(scores: dict[str, float], point: OperatingPoint, parts: Mapping[str, str] | None = None) -> None:
     """Raise DataError, naming the files, where more images are rejected than good parts explain.
 
     `point` is the run's FP32 operating point, the k-th smallest of n scores of good parts. Of m new good parts the
     number above it is beta-binomial (m, n + 1 - k, k), whatever the scores' distribution; a count with a probability
-    below 0.1 % is refused. The plain binomial with alpha would ignore that the threshold itself is an estimate.
+    below 0.1 % is refused. The plain binomial with alpha would ignore that the threshold itself is an estimate. Of
+    images that show one part by `parts`, each counts for its share of the part, as it does for the threshold.
     """
     rejected = sorted((name for name, score in scores.items() if score > point.threshold), key=lambda n: -scores[n])
-    n, k = point.n_calibration, threshold_rank(point.n_calibration, point.alpha)
-    chance = float(scipy.stats.betabinom.sf(len(rejected) - 1, len(scores), n + 1 - k, k))
+    n = point.n_parts or point.n_calibration
+    k = threshold_rank(n, point.alpha)
+    shown = {name: (parts or {}).get(name, name) for name in scores}
+    sizes = Counter(shown.values())
+    n_rejected = math.floor(sum(Fraction(1, sizes[shown[name]]) for name in rejected))
+    chance = float(scipy.stats.betabinom.sf(n_rejected - 1, len(sizes), n + 1 - k, k))
     if chance >= _CHANCE:
         return
     names = ", ".join(rejected[:_LISTED]) + (f" and {len(rejected) - _LISTED} more" if len(rejected) > _LISTED else "")

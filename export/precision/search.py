@@ -208,7 +208,7 @@ class PrecisionExport:
         return compare(candidate.predict(frames), expected, self.point.threshold).worst
 
     def _scores(self, predictor: GraphPredictor) -> CalibrationScores:
-        return calibration_scores(predictor, self.images.samples, self.images.spec)
+        return calibration_scores(predictor, self.images.samples, self.images.spec, parts=self.images.parts)
 
     @cached_property
     def _reference(self) -> GraphPredictor:
@@ -227,7 +227,7 @@ class PrecisionExport:
     def _point(self) -> OperatingPoint:
         """FP32's, from these calibration images. Raises DataError where they look defective."""
         scores = self._scores(self._reference)
-        refuse_defects(scores.scores, self.point)
+        refuse_defects(scores.scores, self.point, self.images.parts)
         return scores.operating_point(self.point.alpha)
 
     @cached_property

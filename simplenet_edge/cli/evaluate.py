@@ -38,6 +38,7 @@ def evaluate(
     warn_left_out([f"{name}: {reason}" for name, reason in result.corrupt])
     for reason in result.undefined():
         warn(reason)
+    warn(result.parts_warning())
     if as_json:
         print_json(result.to_dict())
         return

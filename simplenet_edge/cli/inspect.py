@@ -36,10 +36,11 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     for precision, record in manifest.precisions.items():
         point, statistics = record.operating_point, record.score_statistics
         guarantee = f"at most {point.alpha:.2%}" if point.guaranteed else "no guarantee"
+        of_parts = "" if point.n_parts is None else f" of {point.n_parts} parts"
         rows += [
             (precision, record.graph),
             ("  threshold", f"{point.threshold:.6g}"),
-            ("  false rejects", f"{guarantee}, from {point.n_calibration} good images"),
+            ("  false rejects", f"{guarantee}, from {point.n_calibration} good images{of_parts}"),
             ("  good scores", f"{statistics.min:.4g} .. {statistics.median:.4g} .. {statistics.max:.4g}"),
         ]
         figures = {name: value for name, value in record.metrics.items() if isinstance(value, float)}

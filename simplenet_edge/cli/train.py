@@ -27,6 +27,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train on images of good parts."""
+    from simplenet_edge.spec import to_dict
     from simplenet_edge.threshold import guarantee_warning
     from simplenet_edge.workflows.train import train as run_training
 
@@ -45,21 +46,20 @@ def train(
     warn(guarantee_warning(run.operating_point))
     warn_left_out(run.record.corrupt)
     seconds = dataclasses.asdict(run.record.seconds)
-    values = {"run": str(output), "operating_point": dataclasses.asdict(run.operating_point), **seconds}
+    values = {"run": str(output), "operating_point": to_dict(run.operating_point), **seconds}
     if as_json:
         print_json(values)
         return
+    point = run.operating_point
+    independent = f" ({point.n_parts or point.n_calibration} parts)"
     print_table(
         "Training run",
         ("", ""),
         [
             ("folder", str(output)),
-            ("good images", f"{run.record.patches.images} + {run.operating_point.n_calibration} for calibration"),
+            ("good images", f"{run.record.patches.images} + {point.n_calibration} for calibration{independent}"),
             ("features, training", f"{seconds['extraction']:.1f} s, {seconds['training']:.1f} s"),
-            ("threshold", f"{run.operating_point.threshold:.6g}"),
-            (
-                "false rejects",
-                f"at most {run.operating_point.alpha:.2%}" if run.operating_point.guaranteed else "no guarantee",
-            ),
+            ("threshold", f"{point.threshold:.6g}"),
+            ("false rejects", f"at most {point.alpha:.2%}" if point.guaranteed else "no guarantee"),
         ],
     )

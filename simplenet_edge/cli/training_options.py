@@ -114,6 +114,14 @@ def training_options(
             "--rotate", help="Turn the extra frames by up to this many degrees either way; 180 for any direction."
         ),
     ] = TrainingOptions.rotate_degrees,
+    group: Annotated[
+        str,
+        typer.Option(
+            "--group",
+            help="Which images show one part, so that calibration gets parts that are not trained on: auto finds them; "
+            "none; folder; a pattern on the image's path, such as 'part(\\d+)_'; FILE.csv or FILE.csv:COLUMN.",
+        ),
+    ] = TrainingOptions.group,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -142,6 +150,7 @@ def training_options(
         memory=memory,
         augment=augment,
         rotate_degrees=rotate,
+        group=group,
         budget_s=None if budget is None else parse_seconds(budget),
         device=device,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from simplenet_edge.data.facts import ImageFacts, gather_facts, refuse_untrainable
 from simplenet_edge.data.findings import Finding, counted, image_findings, listed
+from simplenet_edge.data.groups import part_labels
 from simplenet_edge.data.reading import MAX_CORRUPT_SHARE, check_bit_depth, read_whole_mask, split_good
 from simplenet_edge.data.samples import Dataset, Sample
 from simplenet_edge.errors import DataError
@@ -82,6 +83,8 @@ def check_dataset(dataset: Dataset, bit_depth: int = FULL_BIT_DEPTH, progress: P
     findings += _damaged(facts)
     findings += image_findings(facts)
     findings += _leaks(facts[:n_train], facts[n_train:])
+    told = {name for one in findings if one.kind in ("copies", "alike", "leak") for name in one.files}
+    findings += _parts(facts[:n_train], facts[n_train:], told)
     findings += _light(groups)
     findings += _masks(dataset, facts[n_train:])
     findings += _unused(dataset)
@@ -128,6 +131,26 @@ def _leaks(train: Iterable[ImageFacts], test: Iterable[ImageFacts]) -> Iterator[
     trained = {one.pixels for one in train}
     if leaks := tuple(one.sample.name for one in test if one.pixels in trained):
         yield Finding("leak", f"{counted(len(leaks), 'test image')} that are trained on too: {listed(leaks)}", leaks)
+
+
+def _parts(train: Sequence[ImageFacts], test: Sequence[ImageFacts], told: set[str]) -> Iterator[Finding]:
+    """Images of one part by their looks, as `train --group auto` finds them, besides those that were told of."""
+    labels, _ = part_labels((*train, *test), "auto")
+    counts = Counter(labels[: len(train)])
+    shared = tuple(one.sample.name for one, label in zip(train, labels, strict=False) if counts[label] > 1)
+    if not told.issuperset(shared):
+        text = (
+            f"{counted(len(train))} to train on show {counted(len(counts), 'part')}, by their looks: {listed(shared)}"
+        )
+        yield Finding("parts", text, shared)
+    of_test = zip(test, labels[len(train) :], strict=True)
+    trained = tuple(one.sample.name for one, label in of_test if counts[label])
+    if not told.issuperset(trained):
+        text = (
+            f"{counted(len(trained), 'test image')} of parts that are trained on too, by their looks: "
+            f"{listed(trained)}; on new parts there will be more false rejects"
+        )
+        yield Finding("parts", text, trained)
 
 
 def _light(groups: Sequence[Group]) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from simplenet_edge.data.near_duplicates import NO_DESCRIPTOR, edge_descriptor
 from simplenet_edge.data.reading import too_many_corrupt
 from simplenet_edge.data.samples import Sample, hash_of_pixels
 from simplenet_edge.errors import DataError
@@ -42,6 +43,7 @@ class ImageFacts:
     mean: float = 0.0  # of the grey levels
     contrast: float = 0.0  # their standard deviation
     thumbnail: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # grey, flattened
+    descriptor: npt.NDArray[np.float16] = field(default_factory=lambda: NO_DESCRIPTOR)  # of its edges
 
 
 def gather_facts(
@@ -69,7 +71,8 @@ def _facts(sample: Sample, bit_depth: int) -> ImageFacts:
     height, width = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    small = cv2.resize(grey.astype(np.float32), side, interpolation=cv2.INTER_AREA)
+    levels = grey.astype(np.float32)
+    small = cv2.resize(levels, side, interpolation=cv2.INTER_AREA)
     mean, contrast = (float(value[0, 0]) for value in cv2.meanStdDev(grey))
     lowest, highest = (limit(limit(image, axis=0), axis=0).astype(int) for limit in (np.min, np.max))
     return ImageFacts(
@@ -84,6 +87,7 @@ def _facts(sample: Sample, bit_depth: int) -> ImageFacts:
         mean=mean,
         contrast=contrast,
         thumbnail=np.asarray(small, np.float32).ravel(),
+        descriptor=edge_descriptor(levels),
     )
 
 

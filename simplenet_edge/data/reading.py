@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.data.copies import copy_groups
+from simplenet_edge.data.groups import joined
 from simplenet_edge.data.layouts import Dataset, Sample, load_dataset
 from simplenet_edge.data.masks import LOSSY_SUFFIXES
 from simplenet_edge.data.samples import content_hash
@@ -66,31 +67,49 @@ class Split:
 
 
 def split_good(
-    samples: Sequence[Sample], calibration_share: float = 0.2, seed: int = 0, pixels: Sequence[str] | None = None
+    samples: Sequence[Sample],
+    calibration_share: float = 0.2,
+    seed: int = 0,
+    pixels: Sequence[str] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Split:
     """Split good parts into training and calibration, the same way on every machine.
 
     Copies of an image, with the same pixels, always fall on one side: a calibration image that was trained on would
-    void the false-reject guarantee. `pixels` are the samples' `pixel_hash`es where they are known. The order comes from
-    the files' contents and `seed`, never from their names. Neither side is empty; the calibration side has
-    `round(n * calibration_share)` images, fewer where copies don't fit.
+    void the false-reject guarantee. So do images of one part by `parts`, a label for each sample. `pixels` are the
+    samples' `pixel_hash`es where they are known. The order comes from the files' contents and `seed`, never from their
+    names. Neither side is empty. The calibration side has `round(n * calibration_share)` images, fewer where copies
+    don't fit; with `parts` it has that share of the parts, fewer where that would take half of training's images.
 
-    Raises ConfigError unless 0 < calibration_share < 1, DataError for fewer than 2 different images.
+    Raises ConfigError unless 0 < calibration_share < 1, DataError for fewer than 2 different images or parts.
     """
     if not 0 < calibration_share < 1:
         raise ConfigError(f"calibration_share must be between 0 and 1, both excluded, not {calibration_share}")
     contents = copy_groups(samples, pixels)
+    n_different = len(set(contents))
+    if parts is not None:
+        contents = _first_contents(joined(parts, contents), contents)
     copies = Counter(contents)
+    if len(copies) < 2 <= n_different:
+        raise DataError(
+            f"expected images of at least 2 good parts, better 100 or more, found {len(samples)} of one part by "
+            "--group; the parts that set the threshold must not be trained on: add images of others, or say which "
+            "images show one part"
+        )
     if len(copies) < 2:
         found = f"{len(samples)} copies of one" if len(samples) > 1 else str(len(samples))
         raise DataError(
             f"expected at least 2 different images of good parts, better 100 or more, found {found}; add images, "
             "since those that set the threshold must not be trained on"
         )
-    room = max(round(len(samples) * calibration_share), 1)
+    usual = room = max(round(len(samples) * calibration_share), 1)
+    most = len(copies) - 1
+    if parts is not None:
+        room = (usual + len(samples)) // 2
+        most = min(max(round(len(copies) * calibration_share), 1), most)
     calibration: set[str] = set()
     for content in sorted(copies, key=lambda content: hashlib.sha256(f"{seed} {content}".encode()).digest()):
-        if copies[content] <= room and len(calibration) < len(copies) - 1:
+        if copies[content] <= min(room, usual) and len(calibration) < most:
             calibration.add(content)
             room -= copies[content]
     if not calibration:
@@ -99,6 +118,14 @@ def split_good(
         train=tuple(sample for sample, content in zip(samples, contents, strict=True) if content not in calibration),
         calibration=tuple(sample for sample, content in zip(samples, contents, strict=True) if content in calibration),
     )
+
+
+def _first_contents(labels: Sequence[str], contents: Sequence[str]) -> list[str]:
+    """For each label the smallest of its contents, so that no order depends on the labels themselves."""
+    first: dict[str, str] = {}
+    for label, content in zip(labels, contents, strict=True):
+        first[label] = min(first.get(label, content), content)
+    return [first[label] for label in labels]
 
 
 class ReadFrame(NamedTuple):

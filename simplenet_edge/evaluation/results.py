@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simplenet_edge.data.findings import counted, listed
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.evaluation.metrics import AUPRO_LIMIT
 from simplenet_edge.files import write_json
@@ -115,6 +116,7 @@ class Evaluation:
     """All that is known of a model on a set of test images.
 
     `images` keeps the samples' order. `corrupt` holds (name, reason) of the images and masks that can't be used.
+    `parts_in_training` names the images that show a part which the model was trained on; None where that is not known.
     """
 
     spec: InputSpec
@@ -124,6 +126,17 @@ class Evaluation:
     classes: tuple[ClassMetrics, ...]
     images: tuple[ImageResult, ...]
     corrupt: tuple[tuple[str, str], ...]
+    parts_in_training: tuple[str, ...] | None = None
+
+    def parts_warning(self) -> str | None:
+        """What to tell the user of test images of parts that were trained on; None where there is none."""
+        if not self.parts_in_training:
+            return None
+        return (
+            f"{len(self.parts_in_training)} of {counted(len(self.images), 'test image')} show parts that are in "
+            f"training too, such as {listed(self.parts_in_training)}: on new parts there will be more false rejects, "
+            "and the figures will be worse. Test on parts of their own"
+        )
 
     def undefined(self) -> tuple[str, ...]:
         """Why figures are None, a sentence each."""
@@ -167,6 +180,9 @@ class Evaluation:
                 }
                 for result in self.images
             ],
+            "parts_in_training": (
+                None if self.parts_in_training is None else [printable(name) for name in self.parts_in_training]
+            ),
             "corrupt": [{"path": printable(name), "reason": printable(reason)} for name, reason in self.corrupt],
         }
 

@@ -6,8 +6,8 @@ Frames are model frames uint8 `(H, W, 3)` BGR, read and scored one by one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +29,14 @@ class CalibrationScores:
     scores: dict[str, float]
     map_maxima: dict[str, float]
     corrupt: tuple[tuple[Path, str], ...] = ()  # files that were left out, each with the reason
+    parts: Mapping[str, str] = field(default_factory=dict)  # by the image's name; without: each shows another one
 
     def operating_point(self, alpha: float) -> OperatingPoint:
         """The thresholds of parts and of pixels that reject at most a share `alpha` of good parts."""
-        point = conformal_threshold(np.array(list(self.scores.values())), alpha)
+        parts = [self.parts.get(name, name) for name in self.scores]
+        point = conformal_threshold(np.array(list(self.scores.values())), alpha, parts)
         return dataclasses.replace(
-            point, pixel_threshold=pixel_threshold(np.array(list(self.map_maxima.values())), alpha)
+            point, pixel_threshold=pixel_threshold(np.array(list(self.map_maxima.values())), alpha, parts)
         )
 
     def statistics(self) -> ScoreStatistics:
@@ -48,8 +50,12 @@ def calibration_scores(
     spec: InputSpec,
     max_corrupt_share: float = MAX_CORRUPT_SHARE,
     progress: Progress = ignore,
+    parts: Mapping[str, str] | None = None,
 ) -> CalibrationScores:
-    """Score every calibration image. Raises DataError where too many can't be read, or none can."""
+    """Score every calibration image; `parts` says by name which show the same part.
+
+    Raises DataError where too many can't be read, or none can.
+    """
     reader = read_frames(samples, spec, max_corrupt_share)
     scores: dict[str, float] = {}
     map_maxima: dict[str, float] = {}
@@ -60,4 +66,4 @@ def calibration_scores(
         progress("calibration", len(scores), len(samples))
     if not scores:
         raise DataError("no readable image among the calibration images; add images of good parts")
-    return CalibrationScores(scores, map_maxima, tuple(reader.corrupt))
+    return CalibrationScores(scores, map_maxima, tuple(reader.corrupt), parts or {})

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from simplenet_edge.data.augment import AugmentConfig
+from simplenet_edge.data.groups import check_group
 from simplenet_edge.data.reading import MAX_CORRUPT_SHARE
 from simplenet_edge.errors import ConfigError
 
@@ -36,7 +37,8 @@ class TrainConfig:
     weight_decay: float = 1e-5
     memory_weight: float = 4.0  # of the memory's distance beside the discriminator's score, in units of their spread
     alpha: float = 0.01  # the false-reject rate that the threshold guarantees
-    calibration_share: float = 0.2  # of the good images, kept out of training
+    calibration_share: float = 0.2  # of the good parts, kept out of training
+    group: str = "auto"  # which images show one part, as in `TrainingOptions`
     max_corrupt_share: float = MAX_CORRUPT_SHARE  # more unreadable images end the training
     cache_bytes: int = 8 * 2**30  # of disk for the features
     augment: AugmentConfig | None = None  # more frames from the training images; calibration images stay as they are
@@ -64,5 +66,6 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be at least 0 and below 2**63, not {self.seed}")
+        check_group(self.group)
         if not 0 < self.alpha < 1:
             raise ConfigError(f"alpha must be between 0 and 1, not {self.alpha}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from simplenet_edge.data.groups import check_group
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.defaults import DEFAULT_BACKBONE, PAPER_BACKBONE
 from simplenet_edge.spec import FULL_BIT_DEPTH, ResizeRule
@@ -36,6 +37,7 @@ class TrainingOptions:
     memory: int | None = None  # good patches to remember, at most; 0: none
     augment: int = 0  # extra frames per image, shifted and brighter or darker
     rotate_degrees: float = 0.0  # either way, for the extra frames
+    group: str = "auto"  # images of one part: auto, none, folder, a pattern, FILE.csv or FILE.csv:COLUMN
     budget_s: float | None = None  # for features and training, seconds
     device: str = "cpu"  # cpu, cuda or cuda:N
 
@@ -52,6 +54,7 @@ class TrainingOptions:
             raise ConfigError("--latency-from says on which device --latency is meant; give both")
         if self.rotate_degrees and not self.augment:
             raise ConfigError("--rotate turns the extra frames of --augment; say how many, e.g. --augment 1")
+        check_group(self.group)
         if self.device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be cpu, cuda or cuda:N, not {self.device!r}")
 

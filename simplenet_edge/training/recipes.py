@@ -27,7 +27,9 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
     if options.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device is usable here; leave --device out to train on the CPU")
     augment = AugmentConfig(options.augment, rotate_degrees=options.rotate_degrees) if options.augment else None
-    config = TrainConfig(alpha=options.alpha, augment=augment, budget_s=options.budget_s, seed=seed)
+    config = TrainConfig(
+        alpha=options.alpha, group=options.group, augment=augment, budget_s=options.budget_s, seed=seed
+    )
     model = build_simplenet(
         options.chosen_backbone,
         layers=options.layers,

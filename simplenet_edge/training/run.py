@@ -2,6 +2,7 @@
 
 model.json, model.safetensors   the model, backbone included
 training.json                   the configuration, split, data fingerprint, versions, timings, final losses
+descriptors.npy                 what each image looks like, where images of one part were found by their looks
 calibration.json                the raw score of each calibration image, and the operating point from them
 tensorboard/                    the curves
 """
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from simplenet_edge.bundle_files import npy_array, npy_bytes
+from simplenet_edge.data.near_duplicates import NO_DESCRIPTOR
 from simplenet_edge.errors import ConfigError, DataError, WeightsError
 from simplenet_edge.files import write_bytes, write_json
 from simplenet_edge.model.simplenet import SimpleNet
@@ -26,8 +29,10 @@ from simplenet_edge.training.step import StepResult
 
 __all__ = [
     "BACKBONE_WEIGHTS",
+    "DESCRIPTORS_NAME",
     "EVALUATION_FOLDER",
     "CalibrationSources",
+    "PartNames",
     "PatchCounts",
     "SplitNames",
     "StageSeconds",
@@ -38,6 +43,7 @@ __all__ = [
 TRAINING_NAME = "training.json"
 CALIBRATION_NAME = "calibration.json"
 GOLDEN_NAME = "golden.npy"
+DESCRIPTORS_NAME = "descriptors.npy"
 EVALUATION_FOLDER = "evaluation"
 EVALUATION_NAME = "evaluation.json"
 _SUFFIXES = (".json", ".npy", ".safetensors")
@@ -59,6 +65,15 @@ class CalibrationSources:
 
     calibration: tuple[str, ...]
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class PartNames:
+    """Which part each image shows, by the image's name; images with the same label show the same part."""
+
+    rule: str  # what --group said; a list by its absolute path
+    train: dict[str, str]
+    calibration: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,7 @@ class TrainingRecord:
     threads: int
     seconds: StageSeconds
     versions: dict[str, str]
+    parts: PartNames | None = None  # None in runs of versions that did not keep it
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingRecord:
@@ -104,6 +120,8 @@ class TrainingRecord:
         nested: dict[str, Any] = {name: from_dict(kind, values[name]) for name, kind in kinds}
         sources = values.get("sources")
         nested["sources"] = None if sources is None else from_dict(CalibrationSources, sources)
+        parts = values.get("parts")
+        nested["parts"] = None if parts is None else from_dict(PartNames, parts)
         return from_dict(cls, {**values, **nested})
 
 
@@ -118,6 +136,20 @@ class TrainingRun:
     calibration_scores: dict[str, float]
     record: TrainingRecord
     golden_frames: Frames
+
+    @property
+    def descriptors(self) -> npt.NDArray[np.float16] | None:
+        """Those of all images of the run `(n, 2048)`; None where parts were not found by looks. Raises WeightsError."""
+        path = self.folder / DESCRIPTORS_NAME
+        if not path.is_file():
+            return None
+        try:
+            found = npy_array(path.read_bytes(), np.float16)
+            if found.shape[1:] != NO_DESCRIPTOR.shape:
+                raise ValueError(f"descriptors of shape {found.shape}")
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{path} is damaged ({error}); train again, or remove it") from error
+        return found
 
     @property
     def evaluation(self) -> dict[str, Any] | None:

@@ -14,18 +14,22 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from simplenet_edge.bundle_files import npy_bytes
 from simplenet_edge.data.augment import augmented_frames
 from simplenet_edge.data.facts import gather_facts, refuse_untrainable
 from simplenet_edge.data.findings import image_findings
+from simplenet_edge.data.groups import absolute_group, labels_by_name
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.files import disk_errors, lock
+from simplenet_edge.files import disk_errors, lock, write_bytes
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, to_dict
@@ -35,10 +39,13 @@ from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.features import FeatureCache, extract_features
 from simplenet_edge.training.loop import CHECKPOINT_NAME, TENSORBOARD_NAME, AfterMetaEpoch, train_networks
+from simplenet_edge.training.parts import find_parts
 from simplenet_edge.training.run import (
     BACKBONE_WEIGHTS,
     CALIBRATION_NAME,
+    DESCRIPTORS_NAME,
     CalibrationSources,
+    PartNames,
     PatchCounts,
     SplitNames,
     StageSeconds,
@@ -78,34 +85,44 @@ def train(
     where the disk refuses.
     """
     data_fingerprint = fingerprint(good)
-    key = _run_key(model, config, data_fingerprint)
+    key = _run_key(model, config, data_fingerprint, labels_by_name(good, config.group))
     with disk_errors(folder), _claimed(folder, key, resume) as finished:
         if finished:
             run = TrainingRun.load(folder)
         else:
-            split = _checked_split(model, good, config, progress, on_message)
-            run = _train(model, split, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
+            checked = _checked_split(model, good, config, progress, on_message)
+            run = _train(model, checked, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
         shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return run
 
 
+class _Checked(NamedTuple):
+    split: Split
+    parts: PartNames
+    descriptors: npt.NDArray[np.float16] | None  # of all images, where parts were found by their looks
+
+
 def _checked_split(
     model: SimpleNet, good: Sequence[Sample], config: TrainConfig, progress: Progress, on_message: OnMessage
-) -> Split:
+) -> _Checked:
     """The split of good parts that have been looked over. Raises DataError where they can't teach anything."""
-    share = calibration_share(len(good), config.alpha, config.calibration_share)
     check_bit_depth(good, model.input_spec)
     facts = gather_facts(good, model.input_spec.bit_depth, progress)
     refuse_untrainable(facts, config.max_corrupt_share)
     for finding in image_findings(facts):
         on_message(f"{finding.kind}: {finding.text}")
-    return split_good(good, share, config.seed, [one.pixels for one in facts])
+    parts = find_parts(facts, config.group, on_message)
+    share = calibration_share(len(set(parts.values())), config.alpha, config.calibration_share)
+    split = split_good(good, share, config.seed, [one.pixels for one in facts], [parts[one.name] for one in good])
+    sides = ({sample.name: parts[sample.name] for sample in side} for side in (split.train, split.calibration))
+    descriptors = np.stack([one.descriptor for one in facts]) if config.group == "auto" else None
+    return _Checked(split, PartNames(absolute_group(config.group), *sides), descriptors)
 
 
 def _train(
     model: SimpleNet,
-    split: Split,
+    checked: _Checked,
     config: TrainConfig,
     folder: Path,
     key: str,
@@ -114,7 +131,10 @@ def _train(
     on_loss: OnLoss,
     after_meta_epoch: AfterMetaEpoch | None,
 ) -> TrainingRun:
+    split, parts, descriptors = checked
     started = time.perf_counter()
+    names = "\0".join(sample.name for sample in split.calibration)
+    key += hashlib.sha256(os.fsencode(names)).hexdigest()  # features of other images must not be taken up
     cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, progress)
     extracted = time.perf_counter()
     left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
@@ -132,7 +152,9 @@ def _train(
             budget_s=left_s,
         )
     trained = time.perf_counter()
-    found = calibration_scores(model, split.calibration, model.input_spec, config.max_corrupt_share, progress)
+    found = calibration_scores(
+        model, split.calibration, model.input_spec, config.max_corrupt_share, progress, parts.calibration
+    )
     assert state.last_epoch is not None
     record = TrainingRecord(
         train=to_dict(config),
@@ -153,6 +175,7 @@ def _train(
         threads=torch.get_num_threads(),
         seconds=StageSeconds(extracted - started, trained - extracted, time.perf_counter() - trained),
         versions={**_versions(), BACKBONE_WEIGHTS: model.backbone.weights_source},
+        parts=parts,
     )
     run = TrainingRun(
         folder,
@@ -163,15 +186,18 @@ def _train(
         record,
         _golden_frames(model, split.calibration, found.scores),
     )
+    if descriptors is not None:
+        write_bytes(folder / DESCRIPTORS_NAME, npy_bytes(descriptors))
     run.save()
     return run
 
 
-def _run_key(model: SimpleNet, config: TrainConfig, data_fingerprint: str) -> str:
-    """What must be equal for a run to go on: model, backbone weights, recipe and data."""
+def _run_key(model: SimpleNet, config: TrainConfig, data_fingerprint: str, parts: Sequence[str] | None) -> str:
+    """What must be equal for a run to go on: model, backbone weights, recipe, data, and what is said of its parts."""
     digest = hashlib.sha256(data_fingerprint.encode())
     for part in (model.config, model.input_spec, config):
         digest.update(json.dumps(to_dict(part), sort_keys=True).encode())
+    digest.update(json.dumps(parts).encode())
     digest.update(_backbone_hash(model).encode())
     return digest.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +19,7 @@ from simplenet_edge.files import require_writable
 from simplenet_edge.model.backbone import RANDOM_WEIGHTS
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
+from simplenet_edge.training.parts import parts_in_training
 from simplenet_edge.training.run import BACKBONE_WEIGHTS, EVALUATION_FOLDER, TrainingRun
 
 __all__ = ["REPORT_NAME", "evaluate_artifact"]
@@ -40,12 +42,14 @@ def evaluate_artifact(
     """Measure the training run or bundle at `model` on the dataset's test images; the evaluation and the report's path.
 
     A run is measured in PyTorch, a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
-    `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Raises
+    `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Which test
+    images show parts that are in training is known of a run only. Raises
     DataError without test images, ConfigError for options that don't go with what `model` is, and
     DataError where `folder` can't be written.
     """
     if not dataset.test:
         raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders or pass --defect FOLDER")
+    run: TrainingRun | None = None
     with ExitStack() as stack:
         predictor: Predictor
         if model.suffix == ".zip" or (model / MANIFEST_NAME).is_file():
@@ -71,7 +75,9 @@ def evaluate_artifact(
             about = {"Engine": "PyTorch"}
             folder = folder or model / EVALUATION_FOLDER
         require_writable(folder)
+        known = None if run is None else parts_in_training(run, dataset.test, progress)
         result = evaluate(predictor, dataset.test, spec, point, progress=progress)
+        result = dataclasses.replace(result, parts_in_training=known)
         write_evaluation(folder, result)
         source = versions.get(BACKBONE_WEIGHTS, "not recorded")
         about = {
@@ -83,6 +89,7 @@ def evaluate_artifact(
             "Evaluated with": f"simplenet-edge {__version__}",
         }
         warnings = [_RANDOM] if source == RANDOM_WEIGHTS else []
+        warnings += filter(None, [result.parts_warning()])
         title = f"{dataset.name}: {model.name}"
         write_report(folder / REPORT_NAME, result, predictor, statistics, title, about, warnings)
     return result, folder / REPORT_NAME

@@ -76,7 +76,7 @@ def sweep(
         for seed in range(seeds):
             on_message(f"{dataset.name}, seed {seed}")
             name = f"seed-{seed}" if protocol == "honest" else f"seed-{seed}-{protocol}"
-            runs.append(_run(dataset, prepare, folder / dataset.name / name, seed, protocol, progress))
+            runs.append(_run(dataset, prepare, folder / dataset.name / name, seed, protocol, progress, on_message))
         results.append(CategoryResult(dataset.name, tuple(runs)))
     result = SweepResult(protocol, seeds, tuple(results))
     write_json(folder / "sweep.json", result.to_dict())
@@ -85,30 +85,43 @@ def sweep(
 
 
 def _run(
-    dataset: Dataset, prepare: Prepare, folder: Path, seed: int, protocol: Protocol, progress: Progress
+    dataset: Dataset,
+    prepare: Prepare,
+    folder: Path,
+    seed: int,
+    protocol: Protocol,
+    progress: Progress,
+    on_message: OnMessage,
 ) -> SeedResult:
     model, config = prepare(dataset, seed)
     curve = _TestCurve(folder / _CURVE_NAME, dataset)
     watch = curve.measure if protocol == "paper" else None
     run = train(model, dataset.train, config, folder, resume=True, progress=progress, after_meta_epoch=watch)
     seconds = dataclasses.asdict(run.record.seconds)
-    figures = _measured(folder, dataset, progress)
+    figures = _measured(folder, dataset, progress, on_message)
     if protocol == "honest":
         return SeedResult(seed, figures, seconds)
     best_meta_epoch, best = curve.best(run.record.meta_epochs)
     return SeedResult(seed, figures, seconds, best, best_meta_epoch)
 
 
-def _measured(folder: Path, dataset: Dataset, progress: Progress) -> Figures:
-    """The figures of a finished run, measured once for these test images; `assess` leaves the report in the run."""
+def _measured(folder: Path, dataset: Dataset, progress: Progress, on_message: OnMessage) -> Figures:
+    """The figures of a finished run, measured once for these test images; the report is left in the run.
+
+    `on_message` is told each time of test images whose parts are in training.
+    """
     key, path = _test_fingerprint(dataset), folder / _MEASURED_NAME
     found = read_json(path)
     if found is not None and found.get("test_fingerprint") == key:
         figures: Figures = found["figures"]
+        if warning := found.get("parts_warning"):
+            on_message(warning)
         return figures
     result, _ = evaluate_artifact(folder, dataset, progress=progress)
-    figures = _figures(result)
-    write_json(path, {"test_fingerprint": key, "figures": figures})
+    figures, warning = _figures(result), result.parts_warning()
+    write_json(path, {"test_fingerprint": key, "figures": figures, "parts_warning": warning})
+    if warning:
+        on_message(warning)
     return figures
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from simplenet_edge.data.groups import labels_by_name
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.files import disk_errors
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
@@ -35,9 +36,11 @@ def train(
     is told what was found and what is odd about the images, `on_loss` the loss of each epoch. Raises ConfigError,
     DataError or WeightsError: what `with_model`, `prepare` and `trainer.train` raise.
     """
+    options = options or TrainingOptions()
     trainer.refuse_folder(folder, resume)
+    labels_by_name(good, options.group)  # what doesn't fit the images is refused before the search begins
     with disk_errors(folder):
-        options = with_model(good, options or TrainingOptions(), folder, progress=progress, on_message=on_message)
+        options = with_model(good, options, folder, progress=progress, on_message=on_message)
     model, config = prepare(options, seed)
     return trainer.train(
         model, good, config, folder, resume=resume, progress=progress, on_message=on_message, on_loss=on_loss

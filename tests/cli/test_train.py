@@ -119,6 +119,35 @@ def test_what_is_odd_about_the_images_is_told(run: Run, parts: Path, tmp_path: P
     assert "flat: 1 image with one grey level everywhere: good/flat.png" in err
 
 
+def test_the_parts_that_the_guarantee_rests_on_are_told(run: Run, parts: Path, tmp_path: Path) -> None:
+    good = parts / "train" / "good"
+    (tmp_path / "parts.csv").write_text(
+        "\n".join(["file,part", *(f"{file.name},{i // 2}" for i, file in enumerate(sorted(good.iterdir())))])
+    )
+    words = ("--good", good, "--alpha", "0.1", "--group", tmp_path / "parts.csv")
+    code, out, err = run(*TRAIN, *words, "-o", tmp_path / "run")
+    assert code == 0, err
+    assert "16 + 4 for calibration (2 parts)" in out
+    assert "takes 9 good calibration parts, there are 2, in 4 images" in err
+    _, out, _ = run(*TRAIN, *words[:-2], "-o", tmp_path / "alone", "--json")
+    assert "n_parts" not in json.loads(out)["operating_point"]
+    code, out, err = run("evaluate", tmp_path / "run", "--good", good, "--defect", parts / "test" / "scratch")
+    assert code == 0, err
+    assert "test images show parts that are in training too, such as good/" in err
+
+
+@pytest.mark.parametrize(
+    ("group", "code", "message"),
+    [("parts", 2, "found 0 groups"), (r"part(\d+)", 2, "it is not in 20 of 20"), ("none.csv", 3, "no such file")],
+)
+def test_groups_that_can_not_be_told(
+    run: Run, parts: Path, tmp_path: Path, group: str, code: int, message: str
+) -> None:
+    left, _, err = run(*TRAIN, "--data", parts, "--group", group, "-o", tmp_path / "run")
+    assert (left, message in err) == (code, True), err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("levels", [(0,), (0, 50, 100)])
 def test_images_that_teach_nothing_are_refused(run: Run, tmp_path: Path, levels: tuple[int, ...]) -> None:
     (tmp_path / "good").mkdir()

@@ -13,6 +13,7 @@ import pytest
 
 from simplenet_edge.data.check import CheckReport, check_dataset
 from simplenet_edge.data.layouts import load_dataset
+from tests.data.test_near_duplicates import lit, texture
 
 SIZE_HW = (48, 64)
 
@@ -53,6 +54,18 @@ def root(tmp_path: Path) -> Path:
         mask[20:24, 20:40] = 255
         save(root / f"ground_truth/scratch/{i}_mask.png", mask)
     return root
+
+
+def test_parts_are_found_by_their_looks(tmp_path: Path, rng: np.random.Generator) -> None:
+    for i in range(60):
+        save(tmp_path / f"train/good/{i:02}.png", lit(texture(i // 3, 30), rng))
+    for i in range(18, 22):
+        save(tmp_path / f"test/good/{i}.png", lit(texture(i, 30), rng))
+    train, test = (one for one in report_of(tmp_path).findings if one.kind == "parts")
+    assert "60 images to train on show 20 parts" in train.text
+    assert len(train.files) == 60
+    assert "2 test images of parts that are trained on too" in test.text
+    assert test.files == ("test/good/18.png", "test/good/19.png")
 
 
 def report_of(root: Path, bit_depth: int = 16) -> CheckReport:

@@ -122,6 +122,27 @@ def test_defects_among_the_calibration_images_are_named(rejected: int, refused: 
     assert "99.png" not in str(caught.value)
 
 
+def test_thresholds_count_parts(samples: tuple[Sample, ...]) -> None:
+    parts = {sample.name: sample.name[:-5] for sample in samples}  # ten images each, 50 to 59 and so on
+    found = calibration_scores(Brightness(), samples, SPEC, parts=parts).operating_point(0.2)
+    alone = calibration_scores(Brightness(), samples, SPEC).operating_point(0.2)
+    assert (alone.threshold, alone.n_parts) == (130, None)
+    assert (found.threshold, found.pixel_threshold) == (137, 137)  # 8.8 of the 10 parts
+    assert (found.n_parts, found.n_calibration, found.guaranteed) == (10, 100, True)
+
+
+def test_pictures_of_one_rejected_part_are_no_lot_of_defects() -> None:
+    parts = {f"{i}.png": str(i // 10) for i in range(100)}
+    point = OperatingPoint(100.0, alpha=0.1, n_calibration=100, guaranteed=True, n_parts=10)
+
+    def rejecting(n_parts: int) -> dict[str, float]:
+        return {name: 200.0 if int(part) < n_parts else 50.0 for name, part in parts.items()}
+
+    refuse_defects(rejecting(1), point, parts)
+    with pytest.raises(DataError, match="90 of 100 calibration images look defective"):
+        refuse_defects(rejecting(9), point, parts)
+
+
 def test_a_folder_that_the_model_knows_as_good_is_not_refused_by_chance() -> None:
     rng = np.random.default_rng(0)
     refused = 0
