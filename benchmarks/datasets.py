@@ -1,0 +1,176 @@
+"""Accuracy on several data sets beside anomalib's PatchCore, PaDiM and SuperSimpleNet, each within a CPU budget.
+
+    python -m venv anomalib-env && anomalib-env/bin/pip install anomalib==2.7.0 elpv-dataset -e '.[export]'
+    anomalib-env/bin/python benchmarks/datasets.py --shared FOLDER --work FOLDER
+
+This project trains with its defaults, `--seeds` times; a seed draws the split too. The peers see the same training and
+calibration images, frames, layers and weights as the model of that seed, read off it. `--minutes` of CPU time is what
+each of them has to train: a coreset that is not chosen by then is cut to the patches chosen so far, and its row says
+`"finished": false`. Thresholds are for alpha 1 %, by part where parts are known, from the same calibration images.
+
+A row for each set, method and seed goes into `results/datasets.json` as soon as it is measured; rows that are there
+are not measured again. A method that fails has a row with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peer_models import Trained, same_features, train_padim, train_patchcore, train_supersimplenet
+from runs import Rows, chosen_sets, parser, spread, table, trained, training_options
+from sets import ImageSet
+
+from simplenet_edge.data.reading import Split, read_frames
+from simplenet_edge.evaluation.evaluator import evaluate
+from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Predictor
+from simplenet_edge.threshold import conformal_threshold
+from simplenet_edge.training.calibration import calibration_scores
+from simplenet_edge.training.run import BACKBONE_WEIGHTS, TrainingRun
+
+ALPHA = 0.01
+OURS = "simplenet_edge"
+PEERS: dict[str, Callable[..., Trained]] = {
+    "patchcore 1%": lambda *data, minutes: train_patchcore(*data, 0.01, minutes),
+    "patchcore 10%": lambda *data, minutes: train_patchcore(*data, 0.1, minutes),
+    "padim": lambda *data, minutes: train_padim(*data),
+    "supersimplenet": lambda *data, minutes: train_supersimplenet(*data, minutes),
+}
+"""Each is called with the training frames, the reference, the network and its minutes."""
+
+
+def figures(predictor: Predictor, images: ImageSet, spec: InputSpec, point: OperatingPoint) -> dict[str, Any]:
+    """The project's own figures on the test images."""
+    started = time.perf_counter()
+    result = evaluate(predictor, images.dataset.test, spec, point)
+    return {
+        "image_auroc": result.metrics.image_auroc,
+        "pixel_auroc": result.metrics.pixel_auroc,
+        "aupro": result.metrics.aupro,
+        "recall": result.verdicts.recall,
+        "false_reject_rate": result.verdicts.false_reject_rate,
+        "n_calibration": point.n_calibration,
+        "guaranteed": point.guaranteed,
+        "seconds_per_test_image": (time.perf_counter() - started) / len(result.images),
+    }
+
+
+def our_row(run: TrainingRun, images: ImageSet) -> dict[str, Any]:
+    """What the product chose, how long it took, and its figures."""
+    model, seconds = run.model, run.record.seconds
+    return {
+        "finished": True,
+        "note": run.record.ended,
+        "backbone": model.config.backbone,
+        "layers": list(model.config.layers),
+        "weights": run.record.versions[BACKBONE_WEIGHTS],
+        "input": list(model.input_spec.size_hw),
+        "resize": model.input_spec.resize,
+        "seconds": seconds.extraction + seconds.training + seconds.calibration,
+        "seconds_extraction": seconds.extraction,
+        "seconds_training": seconds.training,
+        "seconds_calibration": seconds.calibration,
+        **figures(model, images, model.input_spec, run.operating_point),
+    }
+
+
+def peer_row(method: str, run: TrainingRun, split: Split, frames: Frames, images: ImageSet, minutes: float) -> Any:
+    """Train and measure one peer on the split of `run`; where it fails, why."""
+    spec = run.model.input_spec
+    torch.manual_seed(run.record.train["seed"])
+    started, cpu_started = time.perf_counter(), time.process_time()
+    try:
+        with same_features(run.model) as network:
+            peer, note, finished = PEERS[method](frames, run.model, network, minutes=minutes)
+        row = {
+            "finished": finished,
+            "note": note,
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - cpu_started,
+            "load": os.getloadavg()[0],  # other work on the machine makes `seconds` longer, hardly `cpu_seconds`
+        }
+        scores = calibration_scores(peer, split.calibration, spec).scores
+        names = [sample for sample in split.calibration if sample.name in scores]
+        point = conformal_threshold(np.array([scores[s.name] for s in names]), ALPHA, images.groups(names))
+        return {**row, **figures(peer, images, spec, point)}
+    except Exception as error:  # of somebody else's code: the other rows matter too
+        return {"finished": False, "failure": f"{type(error).__name__}: {error}"}
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> str:
+    """The mean over the sets by method, and each set with the spread of its seeds, as two Markdown tables."""
+    sets, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ("set", "method"))
+
+    def values(name: str, method: str, figure: str) -> list[float]:
+        found = (row.get(figure) for row in rows if (row["set"], row["method"]) == (name, method))
+        return [value for value in found if value is not None]
+
+    def mean_over_sets(method: str, figure: str) -> str:
+        """Of sets that have the figure at all; without one of them there is no mean to compare."""
+        means = []
+        for name in sets:
+            if any(values(name, other, figure) for other in methods):
+                if not (found := values(name, method, figure)):
+                    return "-"
+                means.append(statistics.mean(found))
+        return f"{statistics.mean(means):.3f}" if means else "-"
+
+    means = [[method, *(mean_over_sets(method, figure) for figure in ("image_auroc", "aupro"))] for method in methods]
+    each = []
+    for name in sets:
+        for method in methods:
+            own = [row for row in rows if (row["set"], row["method"]) == (name, method)]
+            if not own:
+                continue
+            shown = [
+                spread(values(name, method, figure))
+                for figure in ("image_auroc", "aupro", "pixel_auroc", "recall", "false_reject_rate")
+            ]
+            done = "yes" if all(row["finished"] for row in own) else own[0].get("failure", "cut off by its budget")
+            each.append([name, method, *shown, spread(values(name, method, "seconds"), 0), done])
+    head = ["set", "method", "image AUROC", "AUPRO", "pixel AUROC", "recall", "false rejects", "seconds", "finished"]
+    return f"{table(['method', 'image AUROC', 'AUPRO'], means)}\n\n{table(head, each)}"
+
+
+def main() -> None:
+    """Train, measure and write one row after the other."""
+    cli = parser(__doc__, "datasets", seeds=3)
+    cli.add_argument("--minutes", type=float, default=15, help="of CPU time for each peer's training")
+    cli.add_argument("--peer-seeds", type=int, default=1, help="how many of the seeds the peers are trained on")
+    cli.add_argument("--methods", nargs="*", choices=[OURS, *PEERS], default=[OURS, *PEERS])
+    options = cli.parse_args()
+    rows = Rows(
+        options, "datasets", ("anomalib", "torch", "torchvision", "numpy"), alpha=ALPHA, peer_minutes=options.minutes
+    )
+    for name, images in chosen_sets(options):
+        for seed in range(options.seeds):
+            wanted = [OURS] if seed >= options.peer_seeds else [OURS, *PEERS]
+            missing = [m for m in wanted if m in options.methods and not rows.has(set=name, method=m, seed=seed)]
+            if not missing:
+                continue
+            training = training_options(options.options, images, alpha=ALPHA)
+            run = trained(images.dataset.train, rows.folder / f"{name}-{seed}", training, seed)
+            by_name = {sample.name: sample for sample in images.dataset.train}
+            split = Split(
+                tuple(by_name[sample] for sample in run.record.split.train),
+                tuple(by_name[sample] for sample in run.record.split.calibration),
+            )
+            frames = None
+            for method in missing:
+                if method == OURS:
+                    rows.add(set=name, method=method, seed=seed, **our_row(run, images))
+                    continue
+                if frames is None:
+                    frames = np.stack([read.frame for read in read_frames(split.train, run.model.input_spec)])
+                row = peer_row(method, run, split, frames, images, options.minutes)
+                rows.add(set=name, method=method, seed=seed, **row)
+    print(summary(rows.rows))
+
+
+if __name__ == "__main__":
+    main()
