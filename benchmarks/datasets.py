@@ -6,7 +6,8 @@
 This project trains with its defaults, `--seeds` times; a seed draws the split too. The peers see the same training and
 calibration images, frames, layers and weights as the model of that seed, read off it. `--minutes` of CPU time is what
 each of them has to train: a coreset that is not chosen by then is cut to the patches chosen so far, and its row says
-`"finished": false`. Thresholds are for alpha 1 %, by part where parts are known, from the same calibration images.
+`"finished": false`; PaDiM needs far less. Thresholds are for alpha 1 %, by part where parts are known, from the same
+calibration images.
 
 A row for each set, method and seed goes into `results/datasets.json` as soon as it is measured; rows that are there
 are not measured again. A method that fails has a row with the reason.
@@ -15,31 +16,33 @@ are not measured again. A method that fails has a row with the reason.
 from __future__ import annotations
 
 import os
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from datasets_figures import summary
 from peer_models import Trained, same_features, train_padim, train_patchcore, train_supersimplenet
-from runs import Rows, chosen_sets, parser, spread, table, trained, training_options
+from runs import Rows, chosen_sets, parser, trained, training_options
 from sets import ImageSet
+from torch import nn
 
 from simplenet_edge.data.reading import Split, read_frames
 from simplenet_edge.evaluation.evaluator import evaluate
-from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Predictor
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Predictor, to_dict
 from simplenet_edge.threshold import conformal_threshold
 from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.run import BACKBONE_WEIGHTS, TrainingRun
 
 ALPHA = 0.01
 OURS = "simplenet_edge"
-PEERS: dict[str, Callable[..., Trained]] = {
-    "patchcore 1%": lambda *data, minutes: train_patchcore(*data, 0.01, minutes),
-    "patchcore 10%": lambda *data, minutes: train_patchcore(*data, 0.1, minutes),
-    "padim": lambda *data, minutes: train_padim(*data),
-    "supersimplenet": lambda *data, minutes: train_supersimplenet(*data, minutes),
+PEERS: dict[str, Callable[[Frames, SimpleNet, nn.Module, float], Trained]] = {
+    "patchcore 1%": lambda *data: train_patchcore(*data[:3], 0.01, data[3]),
+    "patchcore 10%": lambda *data: train_patchcore(*data[:3], 0.1, data[3]),
+    "padim": lambda *data: train_padim(*data[:3]),
+    "supersimplenet": train_supersimplenet,
 }
 """Each is called with the training frames, the reference, the network and its minutes."""
 
@@ -54,8 +57,7 @@ def figures(predictor: Predictor, images: ImageSet, spec: InputSpec, point: Oper
         "aupro": result.metrics.aupro,
         "recall": result.verdicts.recall,
         "false_reject_rate": result.verdicts.false_reject_rate,
-        "n_calibration": point.n_calibration,
-        "guaranteed": point.guaranteed,
+        "operating_point": to_dict(point),
         "seconds_per_test_image": (time.perf_counter() - started) / len(result.images),
     }
 
@@ -86,7 +88,7 @@ def peer_row(method: str, run: TrainingRun, split: Split, frames: Frames, images
     started, cpu_started = time.perf_counter(), time.process_time()
     try:
         with same_features(run.model) as network:
-            peer, note, finished = PEERS[method](frames, run.model, network, minutes=minutes)
+            peer, note, finished = PEERS[method](frames, run.model, network, minutes)
         row = {
             "finished": finished,
             "note": note,
@@ -95,46 +97,10 @@ def peer_row(method: str, run: TrainingRun, split: Split, frames: Frames, images
             "load": os.getloadavg()[0],  # other work on the machine makes `seconds` longer, hardly `cpu_seconds`
         }
         scores = calibration_scores(peer, split.calibration, spec).scores
-        names = [sample for sample in split.calibration if sample.name in scores]
-        point = conformal_threshold(np.array([scores[s.name] for s in names]), ALPHA, images.groups(names))
+        point = conformal_threshold(np.array(list(scores.values())), ALPHA, images.parts_of(scores))
         return {**row, **figures(peer, images, spec, point)}
     except Exception as error:  # of somebody else's code: the other rows matter too
         return {"finished": False, "failure": f"{type(error).__name__}: {error}"}
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> str:
-    """The mean over the sets by method, and each set with the spread of its seeds, as two Markdown tables."""
-    sets, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ("set", "method"))
-
-    def values(name: str, method: str, figure: str) -> list[float]:
-        found = (row.get(figure) for row in rows if (row["set"], row["method"]) == (name, method))
-        return [value for value in found if value is not None]
-
-    def mean_over_sets(method: str, figure: str) -> str:
-        """Of sets that have the figure at all; without one of them there is no mean to compare."""
-        means = []
-        for name in sets:
-            if any(values(name, other, figure) for other in methods):
-                if not (found := values(name, method, figure)):
-                    return "-"
-                means.append(statistics.mean(found))
-        return f"{statistics.mean(means):.3f}" if means else "-"
-
-    means = [[method, *(mean_over_sets(method, figure) for figure in ("image_auroc", "aupro"))] for method in methods]
-    each = []
-    for name in sets:
-        for method in methods:
-            own = [row for row in rows if (row["set"], row["method"]) == (name, method)]
-            if not own:
-                continue
-            shown = [
-                spread(values(name, method, figure))
-                for figure in ("image_auroc", "aupro", "pixel_auroc", "recall", "false_reject_rate")
-            ]
-            done = "yes" if all(row["finished"] for row in own) else own[0].get("failure", "cut off by its budget")
-            each.append([name, method, *shown, spread(values(name, method, "seconds"), 0), done])
-    head = ["set", "method", "image AUROC", "AUPRO", "pixel AUROC", "recall", "false rejects", "seconds", "finished"]
-    return f"{table(['method', 'image AUROC', 'AUPRO'], means)}\n\n{table(head, each)}"
 
 
 def main() -> None:

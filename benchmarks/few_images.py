@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sets import ImageSet
 from simplenet_edge.data.samples import Sample
 from simplenet_edge.errors import SimpleNetEdgeError
 from simplenet_edge.evaluation.evaluator import evaluate
+from simplenet_edge.spec import to_dict
 from simplenet_edge.threshold import guarantee_text
 
 ALPHA = 0.05
@@ -36,9 +38,8 @@ def drawn(images: ImageSet, number: int, seed: int) -> list[Sample]:
     return sorted(itertools.islice(chosen.values(), number), key=lambda sample: sample.name)
 
 
-def measured(rows: Rows, name: str, images: ImageSet, good: Sequence[Sample], seed: int, pairs: Sequence[str]) -> Any:
+def measured(folder: Path, images: ImageSet, good: Sequence[Sample], seed: int, pairs: Sequence[str]) -> dict[str, Any]:
     """Train on some good images and evaluate on the test images of the set."""
-    folder = rows.folder / f"{name}-{len(good)}-{seed}"
     try:
         run = trained(good, folder, training_options(pairs, images, alpha=ALPHA), seed)
     except SimpleNetEdgeError as error:
@@ -50,8 +51,7 @@ def measured(rows: Rows, name: str, images: ImageSet, good: Sequence[Sample], se
         "false_reject_rate": result.verdicts.false_reject_rate,
         "recall": result.verdicts.recall,
         "seconds": seconds.extraction + seconds.training + seconds.calibration,
-        "n_calibration": run.operating_point.n_calibration,
-        "guaranteed": run.operating_point.guaranteed,
+        "operating_point": to_dict(run.operating_point),
         "text": guarantee_text(run.operating_point),
     }
 
@@ -62,7 +62,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     for name, number in dict.fromkeys((row["set"], row["good_images"]) for row in rows):
         own = [row for row in rows if (row["set"], row["good_images"]) == (name, number)]
         figures = [spread([row.get(key) for row in own]) for key in ("image_auroc", "false_reject_rate", "recall")]
-        guaranteed = sum(row.get("guaranteed", False) for row in own)
+        guaranteed = sum(row["operating_point"]["guaranteed"] for row in own if "operating_point" in row)
         seconds = spread([row.get("seconds") for row in own], 0)
         lines.append([name, number, *figures, f"{guaranteed} of {len(own)}", seconds])
     head = ["set", "good images", "image AUROC", "false rejects", "recall", "guaranteed", "seconds"]
@@ -78,7 +78,9 @@ def main() -> None:
             key = {"set": name, "good_images": number, "seed": seed}
             good = drawn(images, number, seed)
             if len(good) == number and not rows.has(**key):
-                rows.add(**key, **measured(rows, name, images, good, seed, options.options))
+                rows.add(
+                    **key, **measured(rows.folder / f"{name}-{number}-{seed}", images, good, seed, options.options)
+                )
     print(summary(rows.rows))
 
 

@@ -75,7 +75,7 @@ def rotated(image: Frames, degrees: float) -> Frames:
 
 
 def _pixels(values: npt.NDArray[np.floating[Any]]) -> Frames:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 CHANGES: dict[str, Change] = {

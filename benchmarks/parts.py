@@ -40,6 +40,7 @@ TRAINED_SHARE = 0.3  # of the parts: the guarantee for 1 % takes 99 of the other
 WAYS = ("part", "image, seen parts", "image, new parts")
 
 Scores = npt.NDArray[np.float64]
+Parts = npt.NDArray[np.str_]
 
 
 def drawn_parts(parts: Sequence[str], share: float, seed: int) -> set[str]:
@@ -54,14 +55,15 @@ def calibration_units(n: int, alpha: float) -> int:
     return min(max(n // 2, images_needed(alpha)), math.floor(0.9 * n))
 
 
-def judged(scores: Scores, parts: npt.NDArray[np.str_], point: OperatingPoint) -> tuple[float, float]:
-    """The share of good pictures that are rejected, and of parts that have one."""
+def judged(scores: Scores, parts: Parts, point: OperatingPoint) -> tuple[float, float]:
+    """How often a picture of a part is rejected, all parts counting the same, and how many parts have one that is."""
     rejected = scores > point.threshold
-    return float(rejected.mean()), len(set(parts[rejected])) / len(set(parts))
+    shares = [float(rejected[parts == part].mean()) for part in np.unique(parts)]
+    return float(np.mean(shares)), float(np.mean(np.array(shares) > 0))
 
 
 def resplit(
-    scores: Scores, parts: npt.NDArray[np.str_], alpha: float, by_part: bool, splits: int, rng: np.random.Generator
+    scores: Scores, parts: Parts, alpha: float, by_part: bool, splits: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Random splits of scores `(n,)` of pictures of `parts` `(n,)` into some that calibrate and others that are judged.
 
@@ -124,7 +126,7 @@ class Scored(NamedTuple):
     """Raw scores of the rest's pictures `(n,)`, their parts `(n,)`, and the scores that calibrated the model."""
 
     rest: Scores
-    parts: npt.NDArray[np.str_]
+    parts: Parts
     calibration: Scores
 
 

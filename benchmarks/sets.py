@@ -12,7 +12,7 @@ import csv
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +33,9 @@ class ImageSet:
     parts: dict[str, str] = field(default_factory=dict)  # the part that a good image shows, by the sample's name
     group: str | None = None  # where `train` finds the parts: FILE.csv:COLUMN
 
-    def groups(self, samples: Sequence[Sample]) -> list[str] | None:
-        """The part of each sample; None where the parts of the set are not known."""
-        return [self.parts[sample.name] for sample in samples] if self.parts else None
+    def parts_of(self, names: Iterable[str]) -> list[str] | None:
+        """The parts that good images show, by the samples' names; None where the parts of the set are not known."""
+        return [self.parts[name] for name in names] if self.parts else None
 
 
 def tiles(shared: Path, work: Path) -> ImageSet:
@@ -69,7 +69,7 @@ def solar(shared: Path, work: Path) -> ImageSet:
     """
     root = work / "solar_cells"
     if not root.is_dir():
-        from elpv_dataset.utils import load_dataset as elpv  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from elpv_dataset.utils import load_dataset as elpv
 
         images, probabilities, types = elpv()
         good, defective = (np.flatnonzero((types == "mono") & (probabilities == share)) for share in (0, 1))
