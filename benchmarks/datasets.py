@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,9 @@ from simplenet_edge.training.run import BACKBONE_WEIGHTS, TrainingRun
 ALPHA = 0.01
 OURS = "simplenet_edge"
 PEERS: dict[str, Callable[[Frames, SimpleNet, nn.Module, float], Trained]] = {
-    "patchcore 1%": lambda *data: train_patchcore(*data[:3], 0.01, data[3]),
-    "patchcore 10%": lambda *data: train_patchcore(*data[:3], 0.1, data[3]),
-    "padim": lambda *data: train_padim(*data[:3]),
+    "patchcore 1%": partial(train_patchcore, coreset=0.01),
+    "patchcore 10%": partial(train_patchcore, coreset=0.1),
+    "padim": lambda frames, reference, network, minutes: train_padim(frames, reference, network),
     "supersimplenet": train_supersimplenet,
 }
 """Each is called with the training frames, the reference, the network and its minutes."""
@@ -81,7 +82,9 @@ def our_row(run: TrainingRun, images: ImageSet) -> dict[str, Any]:
     }
 
 
-def peer_row(method: str, run: TrainingRun, split: Split, frames: Frames, images: ImageSet, minutes: float) -> Any:
+def peer_row(
+    method: str, run: TrainingRun, split: Split, frames: Frames, images: ImageSet, minutes: float
+) -> dict[str, Any]:
     """Train and measure one peer on the split of `run`; where it fails, why."""
     spec = run.model.input_spec
     torch.manual_seed(run.record.train["seed"])

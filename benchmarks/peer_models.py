@@ -133,9 +133,9 @@ def coreset_bytes(patches: int, dim: int) -> int:
 
 
 def train_patchcore(
-    frames: Frames, reference: SimpleNet, network: nn.Module, coreset: float, minutes: float = math.inf
+    frames: Frames, reference: SimpleNet, network: nn.Module, minutes: float = math.inf, *, coreset: float
 ) -> Trained:
-    """All embeddings, then anomalib's greedy coreset of that share, or what `minutes` of CPU time leave of it.
+    """All embeddings, then anomalib's greedy coreset of a share of them, or what `minutes` of CPU time leave of it.
 
     Raises MemoryError where the pool of patches does not fit this machine.
     """

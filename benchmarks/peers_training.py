@@ -96,7 +96,7 @@ def main() -> None:
         return run.model, f"of these {seconds.extraction:.1f} s extraction, {seconds.training:.1f} s training"
 
     methods: dict[str, Callable[[], tuple[Predictor, str]]] = {
-        "patchcore": lambda: train_patchcore(frames, reference, network, options.coreset)[:2],
+        "patchcore": lambda: train_patchcore(frames, reference, network, coreset=options.coreset)[:2],
         "supersimplenet": lambda: train_supersimplenet(frames, reference, network, options.minutes)[:2],
         "simplenet_edge": ours,
     }
