@@ -6,8 +6,8 @@
 This project trains with its defaults, `--seeds` times; a seed draws the split too. The peers see the same training and
 calibration images, frames, layers and weights as the model of that seed, read off it. `--minutes` of CPU time is what
 each of them has to train: a coreset that is not chosen by then is cut to the patches chosen so far, and its row says
-`"finished": false`; PaDiM needs far less. Thresholds are for alpha 1 %, by part where parts are known, from the same
-calibration images.
+`"finished": false`; PaDiM needs far less. Thresholds are for alpha 1 %, from the same calibration images and by the same
+parts.
 
 A row for each set, method and seed goes into `results/datasets.json` as soon as it is measured; rows that are there
 are not measured again. A method that fails has a row with the reason.
@@ -33,7 +33,6 @@ from simplenet_edge.data.reading import Split, read_frames
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Predictor, to_dict
-from simplenet_edge.threshold import conformal_threshold
 from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.run import BACKBONE_WEIGHTS, TrainingRun
 
@@ -99,9 +98,9 @@ def peer_row(
             "cpu_seconds": time.process_time() - cpu_started,
             "load": os.getloadavg()[0],  # other work on the machine makes `seconds` longer, hardly `cpu_seconds`
         }
-        scores = calibration_scores(peer, split.calibration, spec).scores
-        point = conformal_threshold(np.array(list(scores.values())), ALPHA, images.parts_of(scores))
-        return {**row, **figures(peer, images, spec, point)}
+        parts = run.record.parts.calibration if run.record.parts is not None else None
+        calibration = calibration_scores(peer, split.calibration, spec, parts=parts)
+        return {**row, **figures(peer, images, spec, calibration.operating_point(ALPHA))}
     except Exception as error:  # of somebody else's code: the other rows matter too
         return {"finished": False, "failure": f"{type(error).__name__}: {error}"}
 

@@ -2,15 +2,17 @@
 
     python benchmarks/parts.py --shared FOLDER --work FOLDER
 
-`--seeds` times the parts are drawn into some that are trained on and the rest. The rest's pictures are scored once.
-Then false rejects are counted in three ways:
+`--seeds` times the parts are drawn into some that are trained on and the rest, whose pictures are scored once. False
+rejects are counted in five ways. First with the model that was told the parts:
 
-    part               the rest's parts are split at random, `SPLITS` times: some calibrate, by part, the others are
-                       judged. What the product does when it is told the parts
-    image, seen parts  the same with pictures in the place of parts: pictures of a judged part have calibrated. It looks
-                       as if all were well
-    image, new parts   pictures are split without regard to parts before the training, calibrate, and all of the rest's
-                       parts are judged. What such a split comes to on the line
+    part            the rest's parts are split at random, `SPLITS` times: some calibrate, by part, the others are judged
+    image           the same with pictures in the place of parts: pictures of a judged part have calibrated
+
+Then as on a line, each model with the calibration images of its own training, judged on all of the rest's parts:
+
+    trained, none   pictures were split without regard to parts
+    trained, auto   the product looked for the parts itself
+    trained, told   it was told them; so few parts are left to calibrate that only some alphas are guaranteed
 
 A row for each draw, way and alpha goes into `results/parts.json`; rows that are there are not measured again.
 """
@@ -37,7 +39,9 @@ from simplenet_edge.training.options import TrainingOptions
 ALPHAS = (0.01, 0.05, 0.1)
 SPLITS = 50  # of the rest, for each draw
 TRAINED_SHARE = 0.3  # of the parts: the guarantee for 1 % takes 99 of the others
-WAYS = ("part", "image, seen parts", "image, new parts")
+RESPLIT = ("part", "image")
+TRAINED = ("none", "auto", "told")
+WAYS = (*RESPLIT, *(f"trained, {group}" for group in TRAINED))
 
 Scores = npt.NDArray[np.float64]
 Parts = npt.NDArray[np.str_]
@@ -118,16 +122,18 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             guaranteed = "yes" if all(row["guaranteed"] for row in found) else "no"
             ends = f"{min(by_draw):.2%} to {max(by_draw):.2%}"
             lines.append([f"{alpha:.0%}", way, f"{mean:.2%} ± {error:.2%}", ends, whole, n, guaranteed])
-    head = ["alpha", "split by", "false rejects", "by draw", "parts with one", "calibrated on", "guaranteed"]
+    head = ["alpha", "calibration", "false rejects", "by draw", "parts with one", "calibrated on", "guaranteed"]
     return table(head, lines)
 
 
 class Scored(NamedTuple):
-    """Raw scores of the rest's pictures `(n,)`, their parts `(n,)`, and the scores that calibrated the model."""
+    """Raw scores of the rest's pictures `(n,)` and their parts `(n,)`; those of the images that calibrated the model,
+    and their parts as it knows them."""
 
     rest: Scores
     parts: Parts
     calibration: Scores
+    calibration_parts: list[str]
 
 
 def scored(
@@ -142,30 +148,46 @@ def scored(
     run = trained(training, folder, options, seed)
     scores = calibration_scores(run.model, rest, run.model.input_spec).scores
     parts = np.array([images.parts[name] for name in scores])
-    return Scored(np.array(list(scores.values())), parts, np.array(list(run.calibration_scores.values())))
+    calibration, known = run.calibration_scores, run.record.parts
+    return Scored(
+        np.array(list(scores.values())),
+        parts,
+        np.array(list(calibration.values())),
+        [name if known is None else known.calibration.get(name, name) for name in calibration],
+    )
 
 
 def measure(rows: Rows, name: str, images: ImageSet, seed: int, pairs: Sequence[str]) -> None:
-    """Train on one draw of the parts, with and without telling the product of them; add its rows."""
+    """Train on one draw of the parts, in the ways of `TRAINED`, and add its rows."""
     good = [*images.dataset.train, *(sample for sample in images.dataset.test if sample.defect is None)]
     chosen = drawn_parts([images.parts[sample.name] for sample in good], TRAINED_SHARE, seed)
     training = [sample for sample in good if images.parts[sample.name] in chosen]
     rest = [sample for sample in good if images.parts[sample.name] not in chosen]
-    folder = rows.folder / f"{name}-{seed}"
-    by_part = scored(training, rest, images, folder / "by_part", training_options(pairs, images), seed)
-    by_image = scored(training, rest, images, folder / "by_image", training_options(pairs), seed)
+    found = {
+        group: scored(
+            training,
+            rest,
+            images,
+            rows.folder / f"{name}-{seed}-{group}",
+            training_options(pairs, group=images.group if group == "told" else group),
+            seed,
+        )
+        for group in TRAINED
+    }
     for alpha, way in itertools.product(ALPHAS, WAYS):
         key = {"set": name, "seed": seed, "way": way, "alpha": alpha}
         if rows.has(**key):
             continue
-        if way == "image, new parts":
-            point = conformal_threshold(by_image.calibration, alpha)
-            rate, part_rate = judged(by_image.rest, by_image.parts, point)
-            row = {**counted([rate], [part_rate]), "n_calibration": point.n_calibration, "guaranteed": point.guaranteed}
+        if way in RESPLIT:
+            told, rng = found["told"], np.random.default_rng(seed)
+            row = resplit(told.rest, told.parts, alpha, way == "part", SPLITS, rng)
         else:
-            rng = np.random.default_rng(seed)
-            row = resplit(by_part.rest, by_part.parts, alpha, way == "part", SPLITS, rng)
-        rows.add(**key, trained_parts=len(chosen), rest_parts=len(set(by_part.parts)), **row)
+            own = found[way.removeprefix("trained, ")]
+            point = conformal_threshold(own.calibration, alpha, own.calibration_parts)
+            rate, part_rate = judged(own.rest, own.parts, point)
+            n_units = len(set(own.calibration_parts))
+            row = {**counted([rate], [part_rate]), "n_calibration": n_units, "guaranteed": point.guaranteed}
+        rows.add(**key, trained_parts=len(chosen), rest_parts=len(set(found["told"].parts)), **row)
 
 
 def main() -> None:

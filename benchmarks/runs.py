@@ -119,8 +119,6 @@ def training_options(pairs: Sequence[str], images: ImageSet | None = None, **fix
             value = text
         values[key] = Path(text) if key == "weights" else tuple(value) if isinstance(value, list) else value
     known = {option.name for option in dataclasses.fields(TrainingOptions)}
-    if "group" not in known:
-        values.pop("group", None)
     if unknown := sorted(set(values) - known):
         raise SystemExit(f"no such training options: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     return TrainingOptions(**{**values, **fixed})

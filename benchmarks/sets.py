@@ -12,7 +12,7 @@ import csv
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,11 +31,7 @@ class ImageSet:
 
     dataset: Dataset
     parts: dict[str, str] = field(default_factory=dict)  # the part that a good image shows, by the sample's name
-    group: str | None = None  # where `train` finds the parts: FILE.csv:COLUMN
-
-    def parts_of(self, names: Iterable[str]) -> list[str] | None:
-        """The parts that good images show, by the samples' names; None where the parts of the set are not known."""
-        return [self.parts[name] for name in names] if self.parts else None
+    group: str | None = None  # where `train` finds the parts, FILE.csv:COLUMN; None: it looks for them itself
 
 
 def tiles(shared: Path, work: Path) -> ImageSet:
