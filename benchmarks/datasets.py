@@ -6,8 +6,7 @@
 This project trains with its defaults, `--seeds` times; a seed draws the split too. The peers see the same training and
 calibration images, frames, layers and weights as the model of that seed, read off it. `--minutes` of CPU time is what
 each of them has to train: a coreset that is not chosen by then is cut to the patches chosen so far, and its row says
-`"finished": false`; PaDiM needs far less. Thresholds are for alpha 1 %, from the same calibration images and by the same
-parts.
+`"finished": false`; PaDiM needs far less. Thresholds are for alpha 1 %, from the same calibration images and parts.
 
 A row for each set, method and seed goes into `results/datasets.json` as soon as it is measured; rows that are there
 are not measured again. A method that fails has a row with the reason.
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from datasets_figures import summary
 from peer_models import Trained, same_features, train_padim, train_patchcore, train_supersimplenet
-from runs import Rows, chosen_sets, parser, trained, training_options
+from runs import Rows, chosen_sets, parser, trained, training_options, training_seconds
 from sets import ImageSet
 from torch import nn
 
@@ -73,7 +72,7 @@ def our_row(run: TrainingRun, images: ImageSet) -> dict[str, Any]:
         "weights": run.record.versions[BACKBONE_WEIGHTS],
         "input": list(model.input_spec.size_hw),
         "resize": model.input_spec.resize,
-        "seconds": seconds.extraction + seconds.training + seconds.calibration,
+        "seconds": training_seconds(run),
         "seconds_extraction": seconds.extraction,
         "seconds_training": seconds.training,
         "seconds_calibration": seconds.calibration,

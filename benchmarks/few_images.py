@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import Rows, chosen_sets, parser, spread, table, trained, training_options
+from runs import Rows, chosen_sets, parser, spread, table, trained, training_options, training_seconds
 from sets import ImageSet
 
 from simplenet_edge.data.samples import Sample
@@ -44,13 +44,12 @@ def measured(folder: Path, images: ImageSet, good: Sequence[Sample], seed: int, 
         run = trained(good, folder, training_options(pairs, images, alpha=ALPHA), seed)
     except SimpleNetEdgeError as error:
         return {"refused": str(error)}
-    seconds = run.record.seconds
     result = evaluate(run.model, images.dataset.test, run.model.input_spec, run.operating_point)
     return {
         "image_auroc": result.metrics.image_auroc,
         "false_reject_rate": result.verdicts.false_reject_rate,
         "recall": result.verdicts.recall,
-        "seconds": seconds.extraction + seconds.training + seconds.calibration,
+        "seconds": training_seconds(run),
         "operating_point": to_dict(run.operating_point),
         "text": guarantee_text(run.operating_point),
     }

@@ -42,6 +42,7 @@ __all__ = [
 BATCH_IMAGES = 8
 PADIM_FEATURES = 100
 """Entries of the embedding that PaDiM keeps: anomalib's own number for ResNet18."""
+_MEMORY_SHARE = 0.8  # of this machine's memory, which a coreset may take
 _PROJECTION_EPS = 0.9  # of anomalib's random projection before the greedy choice
 
 
@@ -145,7 +146,7 @@ def train_patchcore(
     patches, dim = len(frames) * math.prod(shapes[0][1:]), sum(shape[0] for shape in shapes)
     needed = coreset_bytes(patches, dim)
     about = f"of {patches} patches of {dim} numbers, which take {needed / 2**30:.1f} GiB to choose from"
-    if needed > memory_bytes():
+    if needed > _MEMORY_SHARE * memory_bytes():
         raise MemoryError(f"the coreset {about}; this machine has {memory_bytes() / 2**30:.1f} GiB")
     embed(model, reference, frames)
 

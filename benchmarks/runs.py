@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from simplenet_edge.training.options import TrainingOptions
 from simplenet_edge.training.run import TrainingRun
 from simplenet_edge.workflows.train import train
 
-__all__ = ["Rows", "chosen_sets", "parser", "spread", "table", "trained", "training_options"]
+__all__ = ["Rows", "chosen_sets", "parser", "spread", "table", "trained", "training_options", "training_seconds"]
 
 Row = dict[str, Any]
 
@@ -126,9 +127,22 @@ def training_options(pairs: Sequence[str], images: ImageSet | None = None, **fix
 
 def trained(good: Sequence[Sample], folder: Path, options: TrainingOptions, seed: int) -> TrainingRun:
     """The run in `folder`, trained unless it is finished. An unfinished one starts anew: its times are of one go."""
-    if not (folder / "calibration.json").is_file():
+    if not ((folder / "calibration.json").is_file() and _seconds_file(folder).is_file()):
         shutil.rmtree(folder, ignore_errors=True)
+        started = time.perf_counter()
+        train(good, folder, options, seed=seed)
+        write_json(_seconds_file(folder), {"seconds": time.perf_counter() - started})
     return train(good, folder, options, seed=seed, resume=True)
+
+
+def training_seconds(run: TrainingRun) -> float:
+    """Wall time of a training that `trained` gave, with all that came before it, such as the choice of its size."""
+    seconds: float = json.loads(_seconds_file(run.folder).read_text(encoding="utf-8"))["seconds"]
+    return seconds
+
+
+def _seconds_file(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.seconds.json"
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> str:
