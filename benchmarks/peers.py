@@ -52,7 +52,6 @@ from simplenet_edge.training.config import TrainConfig
 
 MEMORIES = (6235, 935)
 """Patches in PatchCore's memory: 1 % and 0.15 % of the training images'."""
-PADIM_FEATURES = 100
 REFERENCE = (f"{OURS}, onnxruntime fp32", f"{OURS}, openvino fp32")
 ONE_FRAME = {"dynamic_shapes": None, "opset_version": 18}
 """A fixed batch of one: with anomalib's free batch PaDiM comes out fixed to two."""
@@ -104,6 +103,7 @@ def written_calls(model: SimpleNet) -> dict[str, Call]:
 def padim(network: torch.nn.Module, reference: SimpleNet, frames: Frames) -> Any:
     """Anomalib's PaDiM with its Gaussians fitted to all training images."""
     from anomalib.models import Padim
+    from peer_models import PADIM_FEATURES, embed
 
     padim = Padim(network, list(reference.config.layers), pre_trained=False, n_features=PADIM_FEATURES)
     embed(padim.model, reference, frames)
@@ -111,18 +111,10 @@ def padim(network: torch.nn.Module, reference: SimpleNet, frames: Frames) -> Any
     return padim
 
 
-def embed(model: Any, reference: SimpleNet, frames: Frames) -> None:
-    """Show all frames to a model that keeps their embeddings."""
-    model.train().feature_extractor.eval()
-    with torch.inference_mode():
-        for start in range(0, len(frames), 8):
-            model(reference.normalize(torch.from_numpy(frames[start : start + 8])))
-    model.eval()
-
-
 def patchcores(network: torch.nn.Module, reference: SimpleNet, frames: Frames) -> dict[str, Any]:
     """Anomalib's PatchCore with memories of both sizes, filled at random."""
     from anomalib.models import Patchcore
+    from peer_models import embed
 
     layers = list(reference.config.layers)
     models = {f"patchcore, {size} patches": Patchcore(network, layers, pre_trained=False) for size in MEMORIES}
@@ -186,7 +178,8 @@ def peer_calls(models: dict[str, Any], reference: SimpleNet, folder: Path, image
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Build everything, then time it in turns."""
     from anomalib.models import Supersimplenet
-    from peers_training import BACKBONE, Peer, pretrained_backbone
+    from peer_models import PADIM_FEATURES, Peer
+    from peers_training import BACKBONE, pretrained_backbone
     from peers_training import measure as accuracy
 
     torch.manual_seed(0)

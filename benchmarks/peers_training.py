@@ -1,7 +1,10 @@
 """Train anomalib's PatchCore and SuperSimpleNet beside SimpleNet Edge: same images, resolution, backbone and figures.
 
-Anomalib's own model code runs (`anomalib.models.image.*.torch_model`), driven by plain loops that do what its Lightning
-modules do; the figures are `simplenet_edge.evaluation.evaluator`'s for all. It has its own environment:
+This is one dataset with MobileNetV2, and PatchCore's coreset takes as long as it takes: the accuracy that `peers.py`
+puts beside its times. `datasets.py` compares over several data sets, with the default backbone and a CPU budget.
+
+`peer_models.py` runs anomalib's own model code; the figures are `simplenet_edge.evaluation.evaluator`'s for all. It has
+its own environment:
 
     python -m venv anomalib-env && anomalib-env/bin/pip install anomalib==2.7.0 -e '.[train]'
     OMP_NUM_THREADS=2 anomalib-env/bin/python benchmarks/peers_training.py --data magnetic_tile \\
@@ -25,8 +28,7 @@ import numpy as np
 import torch
 import torchvision
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
-from anomalib.models.image.supersimplenet.loss import SSNLoss
-from anomalib.models.image.supersimplenet.torch_model import SupersimplenetModel
+from peer_models import train_patchcore, train_supersimplenet
 from torch import nn
 
 from simplenet_edge.data.layouts import Dataset, load_dataset
@@ -35,7 +37,7 @@ from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.files import write_json
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.spec import Frames, Prediction, Predictor
+from simplenet_edge.spec import Predictor
 from simplenet_edge.system import cpu_model, installed_version
 from simplenet_edge.threshold import conformal_threshold
 from simplenet_edge.training.config import TrainConfig
@@ -43,22 +45,6 @@ from simplenet_edge.training.trainer import train
 
 BACKBONE = "mobilenet_v2"
 ALPHA = 0.01
-BATCH_IMAGES = 8
-
-
-class Peer:
-    """An anomalib model as a predictor: frames uint8 `(B, H, W, 3)` BGR in, its score and map out."""
-
-    def __init__(self, model: nn.Module, reference: SimpleNet) -> None:
-        self.model = model
-        self.reference = reference
-
-    @torch.inference_mode()
-    def predict(self, frames: Frames) -> Prediction:
-        """Scores `(B,)` and maps `(B, H, W)` of frames uint8 `(B, H, W, 3)`."""
-        result = self.model.eval()(self.reference.normalize(torch.from_numpy(frames)))
-        score = result.pred_score.reshape(-1).float().numpy()
-        return Prediction(score, result.anomaly_map[:, 0].float().numpy())
 
 
 def pretrained_backbone(weights: Path, reference: SimpleNet) -> nn.Module:
@@ -76,45 +62,6 @@ def pretrained_backbone(weights: Path, reference: SimpleNet) -> nn.Module:
         torch.testing.assert_close(after[layer], feature, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(before[layer], feature, rtol=1e-1, atol=1e-1), f"{layer}: still random"
     return network
-
-
-def train_patchcore(frames: Frames, reference: SimpleNet, network: nn.Module, coreset: float) -> tuple[Peer, str]:
-    """All embeddings, then anomalib's greedy coreset of that share."""
-    model = PatchcoreModel(reference.config.layers, network)
-    with torch.inference_mode():
-        for start in range(0, len(frames), BATCH_IMAGES):
-            batch = torch.from_numpy(frames[start : start + BATCH_IMAGES])
-            model.train().feature_extractor.eval()
-            model(reference.normalize(batch))
-        model.subsample_embedding(coreset)
-    return Peer(model, reference), f"coreset {coreset:.1%}, {len(model.memory_bank)} patches in memory"
-
-
-def train_supersimplenet(frames: Frames, reference: SimpleNet, network: nn.Module, minutes: float) -> tuple[Peer, str]:
-    """Optimiser, rates and schedule of anomalib's Lightning module, over `minutes` of CPU time, not 300 epochs."""
-    model, loss_of = SupersimplenetModel(backbone=network, layers=list(reference.config.layers)), SSNLoss()
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": model.adaptor.parameters(), "lr": 1e-4},
-            {"params": model.segdec.parameters(), "lr": 2e-4, "weight_decay": 1e-5},
-        ]
-    )
-    rates = [group["lr"] for group in optimizer.param_groups]
-    rng, started, images, done = np.random.default_rng(0), time.process_time(), 0, 0.0
-    model.train()
-    while done < 1:
-        batch = torch.from_numpy(frames[np.sort(rng.choice(len(frames), BATCH_IMAGES, replace=False))])
-        anomaly_map, score, masks, labels = model(reference.normalize(batch), labels=torch.zeros(len(batch)))
-        loss = loss_of(pred_map=anomaly_map, pred_score=score, target_mask=masks, target_label=labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        images += len(batch)
-        done = (time.process_time() - started) / (60 * minutes)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * (1 if done < 0.8 else 0.4 if done < 0.9 else 0.16)
-    epochs = images / len(frames)
-    return Peer(model, reference), f"{minutes:g} minutes of CPU time, {epochs:.1f} epochs (the default is 300)"
 
 
 def measure(predictor: Predictor, dataset: Dataset, split: Split, reference: SimpleNet) -> dict[str, Any]:
@@ -149,8 +96,8 @@ def main() -> None:
         return run.model, f"of these {seconds.extraction:.1f} s extraction, {seconds.training:.1f} s training"
 
     methods: dict[str, Callable[[], tuple[Predictor, str]]] = {
-        "patchcore": lambda: train_patchcore(frames, reference, network, options.coreset),
-        "supersimplenet": lambda: train_supersimplenet(frames, reference, network, options.minutes),
+        "patchcore": lambda: train_patchcore(frames, reference, network, coreset=options.coreset)[:2],
+        "supersimplenet": lambda: train_supersimplenet(frames, reference, network, options.minutes)[:2],
         "simplenet_edge": ours,
     }
     result: dict[str, Any] = {"methods": {}}
