@@ -15,12 +15,13 @@ from pathlib import Path
 
 import scipy.stats
 
+from simplenet_edge.data.augment import AugmentConfig
 from simplenet_edge.data.facts import gather_facts
 from simplenet_edge.data.groups import part_labels
 from simplenet_edge.data.layouts import Sample, load_dataset
 from simplenet_edge.data.reading import fingerprint, read_frames
 from simplenet_edge.errors import DataError
-from simplenet_edge.spec import Frames, InputSpec, OperatingPoint
+from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, from_dict
 from simplenet_edge.threshold import threshold_rank
 from simplenet_edge.training.run import TrainingRun
 
@@ -49,6 +50,8 @@ class CalibrationImages:
     spec: InputSpec
     source: str
     parts: Mapping[str, str] = field(default_factory=dict)  # which part each shows, by name; without: another one each
+    augment: AugmentConfig | None = None  # extra frames that the threshold has to bear too
+    seed: int = 0  # of the extra frames
 
     @property
     def range_samples(self) -> tuple[Sample, ...]:
@@ -79,7 +82,7 @@ def calibration_images(run: TrainingRun, folder: Path | None = None) -> Calibrat
         group = "none" if parts is None or parts.rule == "none" else "auto"
         labels, _ = part_labels(gather_facts(samples, spec.bit_depth), group)
         found = {sample.name: label for sample, label in zip(samples, labels, strict=True)}
-        return CalibrationImages(samples, spec, "a folder of good parts", found)
+        return CalibrationImages(samples, spec, "a folder of good parts", found, *_extra_frames(run))
     advice = "pass --calibration FOLDER with images of good parts that the model was not trained on"
     sources = run.record.sources
     if sources is None:
@@ -95,7 +98,15 @@ def calibration_images(run: TrainingRun, folder: Path | None = None) -> Calibrat
     if fingerprint(samples) != sources.fingerprint:
         raise DataError(f"the calibration images of {run.folder} are not the ones that it was trained with; {advice}")
     own = {} if parts is None else parts.calibration
-    return CalibrationImages(samples, spec, "the training run's calibration split", own)
+    return CalibrationImages(samples, spec, "the training run's calibration split", own, *_extra_frames(run))
+
+
+def _extra_frames(run: TrainingRun) -> tuple[AugmentConfig | None, int]:
+    """Which extra frames the run calibrated on, and their seed."""
+    recipe = run.record.train
+    if run.operating_point.n_calibration == len(run.calibration_scores) or recipe.get("augment") is None:
+        return None, 0
+    return from_dict(AugmentConfig, recipe["augment"]), int(recipe["seed"])
 
 
 def too_few_warning(images: CalibrationImages) -> str | None:

@@ -208,7 +208,10 @@ class PrecisionExport:
         return compare(candidate.predict(frames), expected, self.point.threshold).worst
 
     def _scores(self, predictor: GraphPredictor) -> CalibrationScores:
-        return calibration_scores(predictor, self.images.samples, self.images.spec, parts=self.images.parts)
+        images = self.images
+        return calibration_scores(
+            predictor, images.samples, images.spec, parts=images.parts, augment=images.augment, seed=images.seed
+        )
 
     @cached_property
     def _reference(self) -> GraphPredictor:

@@ -106,8 +106,13 @@ def training_options(
         ),
     ] = None,
     augment: Annotated[
-        int, typer.Option("--augment", help="Extra frames an image, shifted and brighter or darker; 0 for none.")
-    ] = TrainingOptions.augment,
+        int | None,
+        typer.Option(
+            "--augment",
+            help="Extra frames per image, each in other light or moved a little, to train and calibrate on; 0 where "
+            "light and place never change. Default: 1; with --recipe paper, 0.",
+        ),
+    ] = None,
     rotate: Annotated[
         float,
         typer.Option(

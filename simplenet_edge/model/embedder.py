@@ -38,7 +38,7 @@ class Embedder(nn.Module):
             self.pools.append(pool)
             self.rows.append(torch.arange(self.dim)[rows])
         self.requires_grad_(False).eval()
-        self.to(device=model.pixel_mean.device, memory_format=torch.channels_last)
+        self.to(model.pixel_mean.device).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` as rows `(B*h*w, D)`."""

@@ -24,7 +24,7 @@ def pasted(rng: np.random.Generator, frame: Frames) -> Frames:
     area, ratio = height * width * rng.uniform(0.004, 0.03), math.exp(rng.uniform(-1, 1))
     h, w = (min(side // 2, max(6, round(math.sqrt(area * r)))) for side, r in ((height, ratio), (width, 1 / ratio)))
     (y, to_y), (x, to_x) = rng.integers(0, height - h, 2), rng.integers(0, width - w, 2)
-    changed = frame.copy()
+    changed: Frames = frame.copy()
     changed[to_y : to_y + h, to_x : to_x + w] = np.clip(frame[y : y + h, x : x + w] * rng.uniform(0.85, 1.15), 0, 255)
     return changed
 

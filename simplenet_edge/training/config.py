@@ -41,7 +41,7 @@ class TrainConfig:
     group: str = "auto"  # which images show one part, as in `TrainingOptions`
     max_corrupt_share: float = MAX_CORRUPT_SHARE  # more unreadable images end the training
     cache_bytes: int = 8 * 2**30  # of disk for the features
-    augment: AugmentConfig | None = None  # more frames from the training images; calibration images stay as they are
+    augment: AugmentConfig | None = None  # more frames of each image, to train and to calibrate on
     patience: int | None = None  # end after this many meta-epochs without a loss 1 % below the lowest; None: never
     budget_s: float | None = None  # seconds for all of it; None: no limit
     seed: int = 0

@@ -220,7 +220,7 @@ def _embedded(model: SimpleNet, embedder: Embedder, frames: Frames) -> npt.NDArr
     """Frames uint8 `(B, H, W, 3)` as embedding rows float32 `(B*h*w, D)`. Raises DataError."""
     device = model.pixel_mean.device
     with torch.autocast("cuda", dtype=torch.float16, enabled=device.type == "cuda"):
-        embedding = embedder(model.normalize(torch.from_numpy(frames).to(device)))
+        embedding: torch.Tensor = embedder(model.normalize(torch.from_numpy(frames).to(device)))
     if not torch.isfinite(embedding).all():
         raise DataError(
             "the backbone gave features that are not finite: its weights are broken, or too large for a GPU's half "

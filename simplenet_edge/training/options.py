@@ -35,7 +35,7 @@ class TrainingOptions:
     meta_epochs: int | None = None  # of 4 epochs each
     noise_std: float | None = None  # in units of the features' spread
     memory: int | None = None  # good patches to remember, at most; 0: none
-    augment: int = 0  # extra frames per image, shifted and brighter or darker
+    augment: int | None = None  # extra frames per image in other light or place; None: 1, with the paper's recipe none
     rotate_degrees: float = 0.0  # either way, for the extra frames
     group: str = "auto"  # images of one part: auto, none, folder, a pattern, FILE.csv or FILE.csv:COLUMN
     budget_s: float | None = None  # for features and training, seconds
@@ -52,11 +52,17 @@ class TrainingOptions:
             raise ConfigError("a latency must be positive, and goes with the default recipe")
         if self.latency_from is not None and self.latency_ms is None:
             raise ConfigError("--latency-from says on which device --latency is meant; give both")
-        if self.rotate_degrees and not self.augment:
+        if self.rotate_degrees and not self.extra_frames:
             raise ConfigError("--rotate turns the extra frames of --augment; say how many, e.g. --augment 1")
         check_group(self.group)
         if self.device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", self.device):
             raise ConfigError(f"device must be cpu, cuda or cuda:N, not {self.device!r}")
+
+    @property
+    def extra_frames(self) -> int:
+        """Extra frames per image, whoever chose their number."""
+        usual = 0 if self.recipe == "paper" else 1
+        return usual if self.augment is None else self.augment
 
     @property
     def chosen_backbone(self) -> str:

@@ -26,7 +26,8 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
     """
     if options.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device is usable here; leave --device out to train on the CPU")
-    augment = AugmentConfig(options.augment, rotate_degrees=options.rotate_degrees) if options.augment else None
+    copies = options.extra_frames
+    augment = AugmentConfig(copies, rotate_degrees=options.rotate_degrees) if copies else None
     config = TrainConfig(
         alpha=options.alpha, group=options.group, augment=augment, budget_s=options.budget_s, seed=seed
     )

@@ -153,7 +153,14 @@ def _train(
         )
     trained = time.perf_counter()
     found = calibration_scores(
-        model, split.calibration, model.input_spec, config.max_corrupt_share, progress, parts.calibration
+        model,
+        split.calibration,
+        model.input_spec,
+        config.max_corrupt_share,
+        progress,
+        parts.calibration,
+        config.augment,
+        config.seed,
     )
     assert state.last_epoch is not None
     record = TrainingRecord(

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from simplenet_edge.data.augment import AugmentConfig, augment, augmented_frames
 from simplenet_edge.errors import ConfigError
 
+NOTHING: dict[str, Any] = {"brightness": 0, "gamma": 0, "gradient": 0, "shift": 0, "tilt_degrees": 0}
+
 
 def frames(n: int, size_hw: tuple[int, int] = (40, 60), seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
@@ -29,7 +31,7 @@ def frames(n: int, size_hw: tuple[int, int] = (40, 60), seed: int = 0) -> list[n
 def test_frames_stay_frames_and_the_originals_are_there(
     size_hw: tuple[int, int], copies: int, shift: float, brightness: float, rotate: float
 ) -> None:
-    config = AugmentConfig(copies, shift, brightness, rotate)
+    config = AugmentConfig(copies, brightness=brightness, shift=shift, rotate_degrees=rotate)
     images = frames(2, size_hw)
     made = list(augmented_frames(iter(images), config, seed=3))
     assert len(made) == 2 * (1 + copies)
@@ -49,7 +51,7 @@ def test_the_seed_and_the_position_alone_decide() -> None:
 
 
 def test_a_shift_moves_whole_pixels_and_no_further_than_asked() -> None:
-    config = AugmentConfig(shift=0.1, brightness=0)
+    config = AugmentConfig(**{**NOTHING, "shift": 0.1})
     image = frames(1, (40, 60))[0]
     rng = np.random.default_rng(0)
     seen = set()
@@ -68,7 +70,7 @@ def test_a_shift_moves_whole_pixels_and_no_further_than_asked() -> None:
 
 
 def test_brightness_is_one_factor_for_all_pixels() -> None:
-    config = AugmentConfig(shift=0, brightness=0.2)
+    config = AugmentConfig(**{**NOTHING, "brightness": 0.2})
     image = np.full((16, 16, 3), (50, 100, 250), np.uint8)
     rng = np.random.default_rng(0)
     gains = []
@@ -83,10 +85,41 @@ def test_brightness_is_one_factor_for_all_pixels() -> None:
     assert 1.18 < max(gains) <= 1.2
 
 
+def test_gamma_keeps_black_and_white_and_bends_what_is_between() -> None:
+    config = AugmentConfig(**{**NOTHING, "gamma": 0.25})
+    image = np.full((16, 16, 3), (0, 128, 255), np.uint8)
+    rng = np.random.default_rng(0)
+    made = np.array([augment(image, config, rng)[0, 0] for _ in range(300)])
+    assert (made[:, 0] == 0).all()
+    assert (made[:, 2] == 255).all()
+    assert made[:, 1].min() == pytest.approx(255 * (128 / 255) ** 1.25, abs=1.5)
+    assert made[:, 1].max() == pytest.approx(255 * (128 / 255) ** 0.8, abs=1.5)
+
+
+def test_a_gradient_leaves_the_middle_and_changes_the_ends() -> None:
+    config = AugmentConfig(**{**NOTHING, "gradient": 0.15})
+    image = np.full((33, 65, 3), 100, np.uint8)
+    rng = np.random.default_rng(0)
+    made = np.array([augment(image, config, rng)[:, :, 0] for _ in range(300)]).astype(int)
+    assert (made[:, 16, 32] == 100).all()
+    assert abs(made[:, 16] + made[:, 16, ::-1] - 200).max() <= 1  # as much brighter as darker
+    assert 112 <= made[:, 16].max() <= 115
+    assert made.max() <= 100 * (1 + 0.15 * math.sqrt(2)) + 1
+
+
+def test_each_extra_frame_has_one_change() -> None:
+    image = np.full((20, 20, 3), 100, np.uint8)
+    image[:, 10:] = 200
+    rng = np.random.default_rng(0)
+    made = [augment(image, AugmentConfig(tilt_degrees=0, shift=0.1), rng) for _ in range(200)]
+    moved = [frame for frame in made if set(np.unique(frame)) == {100, 200}]
+    assert 25 <= len(moved) <= 75  # a quarter of them
+
+
 def test_a_turn_is_about_the_middle_and_within_its_range() -> None:
     image = np.zeros((65, 65, 3), np.uint8)
     image[32, 32:] = 255  # a hand that points to the right
-    config = AugmentConfig(shift=0, brightness=0, rotate_degrees=30)
+    config = AugmentConfig(**{**NOTHING, "rotate_degrees": 30})
     rng = np.random.default_rng(0)
     angles = []
     for _ in range(200):
@@ -106,7 +139,8 @@ def test_a_turn_is_about_the_middle_and_within_its_range() -> None:
         ({"shift": 0.6}, "shift must be within 0..0.5"),
         ({"brightness": -0.1}, "brightness must be within 0..0.9"),
         ({"rotate_degrees": math.nan}, "rotate_degrees must be within 0..180"),
-        ({"shift": 0, "brightness": 0}, "changes nothing"),
+        ({"gamma": 5}, "gamma must be within 0..4"),
+        (NOTHING, "changes nothing"),
     ],
 )
 def test_ranges_that_cannot_work_are_refused(options: dict[str, Any], words: str) -> None:

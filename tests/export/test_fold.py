@@ -16,6 +16,7 @@ from simplenet_edge.export.fold import (
     memory_coordinates,
 )
 from simplenet_edge.export.folded_head import FoldedHead, LayerForm, grouped_weight
+from simplenet_edge.model.patches import embedding_matrices, pooling_matrix
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import SimpleNetConfig
 from tests.models import random_model

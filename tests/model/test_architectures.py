@@ -76,6 +76,7 @@ def test_a_network_of_timm_keeps_its_numbers_and_its_names(name: str, layers: tu
     reference = timm.create_model(name.removeprefix("timm:"), features_only=False).eval()
     for module in reference.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.weight, 0.5, 1.5)
     torch.save(reference.state_dict(), tmp_path / "weights.pth")

@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {"backbone": "resnet18", "random_weights": True, "size_h
 
 def test_left_out_options_are_the_recipes() -> None:
     model, config = prepare(TrainingOptions(**SMALL))
-    assert config == TrainConfig()
+    assert config == TrainConfig(augment=AugmentConfig())
     assert model.input_spec.size_hw == (64, 96)
     assert (model.config.standardize, model.config.memory_size, model.config.alignment) == (
         True,
@@ -71,7 +71,7 @@ def test_the_seed_draws_the_networks() -> None:
         ({"recipe": "secret"}, "recipe must be default or paper, not 'secret'"),
         ({"resize": "squash"}, "resize must be one of stretch, .*, not 'squash'"),
         ({"recipe": "paper", "memory": 7}, "leave --memory out"),
-        ({"rotate_degrees": 5.0}, "--rotate turns the extra frames of --augment"),
+        ({"rotate_degrees": 5.0, "augment": 0}, "--rotate turns the extra frames of --augment"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N"),
         ({"device": "cuda:"}, "device must be cpu, cuda or cuda:N"),
     ],
