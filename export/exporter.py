@@ -92,7 +92,9 @@ def export_bundle(
     records, files = {"fp32": record}, {_GRAPH_NAME: graph.SerializeToString(), **golden_files(*golden)}
     if images is not None:
         test = labelled.test if labelled is not None else ()
-        export = PrecisionExport(graph, images, run.operating_point, golden, test, on_message)
+        trained_on = run.operating_point.folds is not None and calibration is None
+        statistics = run.score_statistics if trained_on else None
+        export = PrecisionExport(graph, images, run.operating_point, golden, test, on_message, statistics)
         for precision in precisions:
             content, records[precision] = export.make(precision)
             files[records[precision].graph] = content

@@ -193,6 +193,8 @@ class OperatingPoint:
 
     `n_parts` is how many parts the calibration images show, which is what the guarantee rests on; None where each shows
     another one. With several images a part an image of a new part is rejected with probability at most `alpha`.
+    `folds` is of how many other models the scores are where images were few: each is of a model that had not seen the
+    part (cross-conformal; Vovk 2015), nothing is guaranteed of this one, and 2 `alpha` would be of their vote.
     """
 
     threshold: float
@@ -201,6 +203,7 @@ class OperatingPoint:
     guaranteed: bool
     pixel_threshold: float | None = None
     n_parts: int | None = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold):  # nothing is larger than NaN: every part would pass
@@ -227,15 +230,17 @@ _T = TypeVar("_T")
 def to_dict(config: Any) -> dict[str, Any]:
     """A frozen configuration as plain JSON values (tuples become lists).
 
-    A full `bit_depth` and an `n_parts` of None are left out: versions that don't know them read what has the default.
+    A full `bit_depth`, and `n_parts` and `folds` of None, are left out: versions that don't know them read what has the
+    default.
     """
     values = {
         key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
     }
     if values.get("bit_depth") == FULL_BIT_DEPTH:
         del values["bit_depth"]
-    if values.get("n_parts", 0) is None:
-        del values["n_parts"]
+    for name in ("n_parts", "folds"):
+        if values.get(name, 0) is None:
+            del values[name]
     return values
 
 

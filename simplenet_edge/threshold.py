@@ -145,6 +145,12 @@ def guarantee_warning(point: OperatingPoint) -> str | None:
         return None
     n = point.n_parts or point.n_calibration
     missing = images_needed(point.alpha) - n
+    if missing <= 0 and point.folds is not None:
+        return (
+            f"No guarantee for this very model: parts were few, so each of the {n} was judged by one of {point.folds} "
+            f"models that had not seen it. About {_percent(point.alpha)} false rejects are to be expected; a vote of "
+            f"those models would have at most {_percent(2 * point.alpha)}."
+        )
     if missing <= 0:
         return "No guarantee: this threshold was not computed from the scores of good calibration images."
     many = "images"
@@ -161,7 +167,7 @@ def guarantee_warning(point: OperatingPoint) -> str | None:
 
 def guarantee_text(point: OperatingPoint) -> str:
     """The guarantee of an operating point in words, or the warning that there is none."""
-    source = f"{point.n_calibration} good images"
+    source = f"{point.n_calibration} pictures" if point.n_parts is not None else f"{point.n_calibration} good images"
     if point.n_parts is not None:
         source += f" of {point.n_parts} parts"
     return guarantee_warning(point) or (
@@ -207,6 +213,8 @@ def check_threshold(point: OperatingPoint, statistics: ScoreStatistics) -> None:
     rank = _rank(n_parts, point.alpha)
     if point.guaranteed and rank > n_parts:
         raise ConfigError(f"{n} calibration images of {n_parts} parts can't guarantee an alpha of {point.alpha}")
+    if point.folds is not None and (point.guaranteed or not 2 <= point.folds <= n_parts):
+        raise ConfigError(f"scores of {point.folds} models and {n_parts} parts guarantee nothing of another model")
     if not point.guaranteed and rank <= n_parts:
         return
     if point.guaranteed and n_parts < n:

@@ -31,7 +31,7 @@ from simplenet_edge.export.precision.int8 import (
 )
 from simplenet_edge.export.tensorrt_lint import require_parsable
 from simplenet_edge.progress import OnMessage, ignore_message
-from simplenet_edge.spec import Frames, OperatingPoint, Prediction
+from simplenet_edge.spec import Frames, OperatingPoint, Prediction, ScoreStatistics
 from simplenet_edge.training.calibration import CalibrationScores, calibration_scores
 
 __all__ = ["MOST_IN_FLOAT", "PRECISIONS", "PrecisionExport"]
@@ -69,7 +69,8 @@ class PrecisionExport:
     """Makes precisions of one FP32 graph; what they share is measured once.
 
     `point` is the run's operating point, `golden` the golden frames uint8 `(N, H, W, 3)` with their FP32 prediction,
-    `labelled` the test images of the gate, or none.
+    `labelled` the test images of the gate, or none. Where the calibration images were trained on, as with few parts,
+    `statistics` are those of the scores that set `point`, and both are every precision's.
     """
 
     model: onnx.ModelProto
@@ -78,6 +79,7 @@ class PrecisionExport:
     golden: tuple[Frames, Prediction]
     labelled: tuple[Sample, ...] = ()
     on_message: OnMessage = ignore_message
+    statistics: ScoreStatistics | None = None
 
     def make(self, precision: str) -> tuple[bytes, PrecisionRecord]:
         """The serialised graph of `precision` ("fp16" or "int8") and its record.
@@ -180,7 +182,7 @@ class PrecisionExport:
     def _judge(
         self, precision: str, candidate: _Candidate, test: AcceptanceTest
     ) -> tuple[AcceptanceResult, Evaluation]:
-        point = candidate.scores.operating_point(self.point.alpha)
+        point = self._point_of(candidate.scores)
         result, figures = test.judge(precision, candidate.predictor, point)
         if not result.passed:
             self.on_message(f"{precision}: {'; '.join(result.failures)}")
@@ -196,8 +198,8 @@ class PrecisionExport:
         require_parsable(candidate.graph, precision)
         return PrecisionRecord(
             graph=f"model.{precision}.onnx",
-            operating_point=candidate.scores.operating_point(self.point.alpha),
-            score_statistics=candidate.scores.statistics(),
+            operating_point=self._point_of(candidate.scores),
+            score_statistics=self.statistics or candidate.scores.statistics(),
             tolerance=max(_GOLDEN_HEADROOM * self._golden_difference(candidate.predictor), FP32_TOLERANCE),
             metrics=figures.to_dict()["metrics"] if self.labelled else {},
             parity=evidence.to_dict(),
@@ -212,6 +214,9 @@ class PrecisionExport:
         return calibration_scores(
             predictor, images.samples, images.spec, parts=images.parts, augment=images.augment, seed=images.seed
         )
+
+    def _point_of(self, scores: CalibrationScores) -> OperatingPoint:
+        return self.point if self.statistics else scores.operating_point(self.point.alpha)
 
     @cached_property
     def _reference(self) -> GraphPredictor:
@@ -231,7 +236,7 @@ class PrecisionExport:
         """FP32's, from these calibration images. Raises DataError where they look defective."""
         scores = self._scores(self._reference)
         refuse_defects(scores.scores, self.point, self.images.parts)
-        return scores.operating_point(self.point.alpha)
+        return self._point_of(scores)
 
     @cached_property
     def _calibration_gate(self) -> AcceptanceTest:

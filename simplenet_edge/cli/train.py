@@ -50,14 +50,17 @@ def train(
     if as_json:
         print_json(values)
         return
-    point = run.operating_point
-    independent = f" ({point.n_parts or point.n_calibration} parts)"
+    point, n_good = run.operating_point, len(run.calibration_scores)
+    n_parts = point.n_parts or point.n_calibration
+    good = f"{len(run.record.split.train)} + {n_good} for calibration ({n_parts} parts)"
+    if point.folds is not None:
+        good = f"{n_good} ({n_parts} parts), trained on and, by {point.folds} more models, calibrated on"
     print_table(
         "Training run",
         ("", ""),
         [
             ("folder", str(output)),
-            ("good images", f"{run.record.patches.images} + {point.n_calibration} for calibration{independent}"),
+            ("good images", good),
             ("features, training", f"{seconds['extraction']:.1f} s, {seconds['training']:.1f} s"),
             ("threshold", f"{point.threshold:.6g}"),
             ("false rejects", f"at most {point.alpha:.2%}" if point.guaranteed else "no guarantee"),

@@ -21,7 +21,7 @@ from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import InputSpec, OperatingPoint, Predictor, ScoreStatistics
 from simplenet_edge.threshold import conformal_threshold, pixel_threshold, score_statistics
 
-__all__ = ["CalibrationScores", "calibration_scores"]
+__all__ = ["CalibrationScores", "calibration_scores", "joined_scores"]
 
 _CALIBRATION = 1  # in the key of extra frames: others than training's
 
@@ -39,6 +39,7 @@ class CalibrationScores:
     changed: tuple[tuple[str, float, float], ...] = ()  # name, score and largest map value of each extra frame
     corrupt: tuple[tuple[Path, str], ...] = ()  # files that were left out, each with the reason
     parts: Mapping[str, str] = field(default_factory=dict)  # by the image's name; without: each shows another one
+    folds: int | None = None  # of how many models the scores are, each of images that it had not seen
 
     def operating_point(self, alpha: float) -> OperatingPoint:
         """The thresholds of parts and of pixels that reject at most a share `alpha` of good parts."""
@@ -46,7 +47,8 @@ class CalibrationScores:
         parts = [self.parts.get(name, name) for name in names]
         maxima = np.array([*self.map_maxima.values(), *(largest for _, _, largest in self.changed)])
         point = conformal_threshold(self._all_scores(), alpha, parts)
-        return dataclasses.replace(point, pixel_threshold=pixel_threshold(maxima, alpha, parts))
+        point = dataclasses.replace(point, pixel_threshold=pixel_threshold(maxima, alpha, parts))
+        return point if self.folds is None else dataclasses.replace(point, guaranteed=False, folds=self.folds)
 
     def statistics(self) -> ScoreStatistics:
         """What normal scores look like."""
@@ -89,3 +91,15 @@ def calibration_scores(
     if not scores:
         raise DataError("no readable image among the calibration images; add images of good parts")
     return CalibrationScores(scores, map_maxima, tuple(changed), tuple(reader.corrupt), parts or {})
+
+
+def joined_scores(found: Sequence[CalibrationScores]) -> CalibrationScores:
+    """The scores that the models of a cross-calibration gave, each of its own images, as those of one."""
+    return CalibrationScores(
+        {name: score for one in found for name, score in one.scores.items()},
+        {name: largest for one in found for name, largest in one.map_maxima.items()},
+        tuple(frame for one in found for frame in one.changed),
+        tuple(file for one in found for file in one.corrupt),
+        {name: part for one in found for name, part in one.parts.items()},
+        len(found),
+    )

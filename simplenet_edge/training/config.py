@@ -39,6 +39,7 @@ class TrainConfig:
     alpha: float = 0.01  # the false-reject rate that the threshold guarantees
     calibration_share: float = 0.2  # of the good parts, kept out of training
     group: str = "auto"  # which images show one part, as in `TrainingOptions`
+    folds: int = 5  # where parts are too few to hold some out: models that judge what they have not seen; 0: never
     max_corrupt_share: float = MAX_CORRUPT_SHARE  # more unreadable images end the training
     cache_bytes: int = 8 * 2**30  # of disk for the features
     augment: AugmentConfig | None = None  # more frames of each image, to train and to calibrate on
@@ -50,6 +51,8 @@ class TrainConfig:
         for name in ("meta_epochs", "gan_epochs", "mix_noise", "cache_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.folds < 0 or self.folds == 1:
+            raise ConfigError(f"folds must be at least 2, or 0 for none, not {self.folds}")
         if self.batch_patches < 2:
             raise ConfigError(f"batch_patches must be at least 2 (batch norm needs two rows), not {self.batch_patches}")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 1:

@@ -40,6 +40,7 @@ CORRELATION_NAME = "correlation.npy"
 INDEX_NAME = "features.json"
 CORRELATION_ROWS = 200_000
 """About how many rows the correlation comes from: 130 for each of 1536 channels, and a minute of float64 at most."""
+_ROWS_AT_ONCE = 65_536
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -61,6 +62,16 @@ class FeatureCache:
     def batch(self, indices: npt.NDArray[np.int64]) -> torch.Tensor:
         """The rows of those indices, in the order of the cache, as float32 `(len(indices), D)`."""
         return torch.from_numpy(self.rows[np.sort(indices)].astype(np.float32))
+
+    def of_frames(self, wanted: npt.NDArray[np.bool_]) -> FeatureCache:
+        """The cache that some of the frames would have given, in memory; `wanted` `(n_images,)` says which."""
+        rows = self.rows.reshape(len(wanted), -1, self.rows.shape[1])[wanted]
+        flat = rows.reshape(-1, rows.shape[2])
+        moments = Moments(flat.shape[1], full=True)
+        for start in range(0, len(flat), _ROWS_AT_ONCE):
+            moments.add(flat[start : start + _ROWS_AT_ONCE])
+        std = _floored(np.sqrt(np.diagonal(moments.covariance)))
+        return FeatureCache(flat, moments.mean, std, _correlation(moments.covariance), len(rows))
 
     @classmethod
     def open(cls, folder: Path, key: str) -> FeatureCache | None:

@@ -37,6 +37,7 @@ from simplenet_edge.system import installed_version
 from simplenet_edge.threshold import calibration_share
 from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.config import TrainConfig
+from simplenet_edge.training.cross_calibration import FOLDS_NAME, cross_calibration_scores, wants_folds
 from simplenet_edge.training.features import FeatureCache, extract_features
 from simplenet_edge.training.loop import CHECKPOINT_NAME, TENSORBOARD_NAME, AfterMetaEpoch, train_networks
 from simplenet_edge.training.parts import find_parts
@@ -92,7 +93,8 @@ def train(
         else:
             checked = _checked_split(model, good, config, progress, on_message)
             run = _train(model, checked, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
-        shutil.rmtree(folder / _FEATURES_FOLDER, ignore_errors=True)
+        for name in (_FEATURES_FOLDER, FOLDS_NAME):
+            shutil.rmtree(folder / name, ignore_errors=True)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     return run
 
@@ -101,6 +103,7 @@ class _Checked(NamedTuple):
     split: Split
     parts: PartNames
     descriptors: npt.NDArray[np.float16] | None  # of all images, where parts were found by their looks
+    cross: bool  # parts are few: both sides of the split are all images, see `cross_calibration`
 
 
 def _checked_split(
@@ -113,11 +116,20 @@ def _checked_split(
     for finding in image_findings(facts):
         on_message(f"{finding.kind}: {finding.text}")
     parts = find_parts(facts, config.group, on_message)
-    share = calibration_share(len(set(parts.values())), config.alpha, config.calibration_share)
-    split = split_good(good, share, config.seed, [one.pixels for one in facts], [parts[one.name] for one in good])
+    n_parts = len(set(parts.values()))
+    share = calibration_share(n_parts, config.alpha, config.calibration_share)
+    if cross := wants_folds(len(good), n_parts, config):
+        on_message(
+            f"parts: {n_parts} are few, so all are trained on, and {min(config.folds, n_parts)} more models that each "
+            "miss some of them set the threshold; that takes as many times as long"
+        )
+        readable = tuple(one.sample for one in facts if one.error is None)
+        split = Split(readable, readable)
+    else:
+        split = split_good(good, share, config.seed, [one.pixels for one in facts], [parts[one.name] for one in good])
     sides = ({sample.name: parts[sample.name] for sample in side} for side in (split.train, split.calibration))
     descriptors = np.stack([one.descriptor for one in facts]) if config.group == "auto" else None
-    return _Checked(split, PartNames(absolute_group(config.group), *sides), descriptors)
+    return _Checked(split, PartNames(absolute_group(config.group), *sides), descriptors, cross)
 
 
 def _train(
@@ -131,7 +143,7 @@ def _train(
     on_loss: OnLoss,
     after_meta_epoch: AfterMetaEpoch | None,
 ) -> TrainingRun:
-    split, parts, descriptors = checked
+    split, parts, descriptors, cross = checked
     started = time.perf_counter()
     names = "\0".join(sample.name for sample in split.calibration)
     key += hashlib.sha256(os.fsencode(names)).hexdigest()  # features of other images must not be taken up
@@ -152,16 +164,21 @@ def _train(
             budget_s=left_s,
         )
     trained = time.perf_counter()
-    found = calibration_scores(
-        model,
-        split.calibration,
-        model.input_spec,
-        config.max_corrupt_share,
-        progress,
-        parts.calibration,
-        config.augment,
-        config.seed,
-    )
+    if cross:
+        found = cross_calibration_scores(
+            model, split.train, parts.train, cache, config, folder / FOLDS_NAME, key, progress
+        )
+    else:
+        found = calibration_scores(
+            model,
+            split.calibration,
+            model.input_spec,
+            config.max_corrupt_share,
+            progress,
+            parts.calibration,
+            config.augment,
+            config.seed,
+        )
     assert state.last_epoch is not None
     record = TrainingRecord(
         train=to_dict(config),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from simplenet_edge.data.reading import fingerprint
-from simplenet_edge.data.samples import Sample
+from simplenet_edge.data.samples import Sample, content_hash
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
@@ -93,8 +93,9 @@ def choose_model(
     fast enough, DataError for images or a benchmark that can't be read.
     """
     assert options.latency_ms is not None
-    varied = dataclasses.replace(options, alpha=0.5, meta_epochs=None, budget_s=None, latency_ms=None, search_s=1.0)
-    key = hashlib.sha256(f"{fingerprint(good)} {varied}".encode()).hexdigest()
+    fixed = dataclasses.replace(options, alpha=0.5, meta_epochs=None, budget_s=None, latency_ms=1.0, search_s=1.0)
+    device = "" if options.latency_from is None else content_hash(options.latency_from)
+    key = hashlib.sha256(f"{fingerprint(good)} {fixed} {device}".encode()).hexdigest()
     kept = read_json(folder / MODEL_CHOICE_NAME) or {}
     rows = [_candidate(row) for row in kept["tried"]] if kept.get("key") == key else []
     images = probe_images(good, options.bit_depth)
@@ -192,5 +193,5 @@ def _device_factor(options: TrainingOptions, path: Path) -> float:
             f"{path}: expected what `simplenet-edge benchmark BUNDLE --json FILE` writes, with a single-stream row, "
             f"found none ({error}); run it on the device"
         ) from error
-    base = dataclasses.replace(options, weights=None, random_weights=True)
+    base = dataclasses.replace(options, latency_ms=None, latency_from=None, weights=None, random_weights=True)
     return device_ms / frame_ms(_model(base, config.backbone, config.layers, (height, width), config.memory_size))

@@ -140,3 +140,15 @@ def test_calibration_images_are_the_runs_own_or_a_folder(run_folder: Path, parts
         assert "--calibration" in str(caught.value)
     with pytest.raises(ConfigError, match="no precision is called 'int4'"):
         export_bundle(run, tmp_path / "b", precisions=["int4"])
+
+
+def test_few_parts_keep_the_threshold_that_other_models_set(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch_bounds(monkeypatch, {"fp16": WIDE})
+    run = TrainingRun.load(run_folder)
+    point = dataclasses.replace(run.operating_point, folds=2, guaranteed=False)  # its images count as trained on
+    few = export_bundle(dataclasses.replace(run, operating_point=point), tmp_path / "few", precisions=("fp16",))
+    for record in few.manifest.precisions.values():
+        assert record.operating_point == point
+        assert record.score_statistics == run.score_statistics
