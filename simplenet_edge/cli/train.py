@@ -50,17 +50,17 @@ def train(
     if as_json:
         print_json(values)
         return
-    point, n_good = run.operating_point, len(run.calibration_scores)
+    point, n_judged = run.operating_point, len(run.calibration_scores)
     n_parts = point.n_parts or point.n_calibration
-    good = f"{len(run.record.split.train)} + {n_good} for calibration ({n_parts} parts)"
+    used = f"{len(run.record.split.train)} + {n_judged} for calibration ({n_parts} parts)"
     if point.folds is not None:
-        good = f"{n_good} ({n_parts} parts), trained on and, by {point.folds} more models, calibrated on"
+        used = f"{n_judged} ({n_parts} parts), trained on and, by {point.folds} more models, calibrated on"
     print_table(
         "Training run",
         ("", ""),
         [
             ("folder", str(output)),
-            ("good images", good),
+            ("good images", used),
             ("features, training", f"{seconds['extraction']:.1f} s, {seconds['training']:.1f} s"),
             ("threshold", f"{point.threshold:.6g}"),
             ("false rejects", f"at most {point.alpha:.2%}" if point.guaranteed else "no guarantee"),

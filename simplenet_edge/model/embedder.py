@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -15,8 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from simplenet_edge.model.patches import embedding_matrices
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["Embedder", "fold_batch_norms"]
+__all__ = ["Embedder", "FastPredictor", "fold_batch_norms"]
 
 
 class Embedder(nn.Module):
@@ -47,6 +49,20 @@ class Embedder(nn.Module):
         for layer, pool, resize, rows in zip(self.layers, self.pools, self.resizes, self.rows, strict=True):
             whole[:, rows] += resize(pool(features[layer])).to(whole.dtype)
         return whole.permute(0, 2, 3, 1).reshape(-1, self.dim)
+
+
+class FastPredictor:
+    """A trained model as a predictor that embeds with an `Embedder`: to calibrate and evaluate, not to prove parity."""
+
+    def __init__(self, model: SimpleNet) -> None:
+        self._model, self._embedder = model.eval(), Embedder(model)
+
+    @torch.inference_mode()
+    def predict(self, frames: Frames) -> Prediction:
+        """Scores `(B,)` and maps `(B, H, W)` of frames uint8 `(B, H, W, 3)` BGR."""
+        images = torch.from_numpy(np.ascontiguousarray(frames)).to(self._model.pixel_mean.device)
+        score, maps = self._model.judge(self._embedder(self._model.normalize(images)))
+        return Prediction(score.cpu().numpy(), maps.cpu().numpy())
 
 
 def fold_batch_norms(module: GraphModule) -> GraphModule:

@@ -147,7 +147,11 @@ class SimpleNet(nn.Module):
         The score is the mean of the `score_top_k` largest patch scores, before upsampling and smoothing; 1 is what the
         official code does.
         """
-        patch_scores = self.score_patches(self.embed(self.normalize(frames)))
+        return self.judge(self.embed(self.normalize(frames)))
+
+    def judge(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding rows of whole images `(B*h*w, D)` as scores `(B,)` and maps `(B, H, W)`."""
+        patch_scores = self.score_patches(embedding)
         grid = self.patch_maker.unpatch_scores(patch_scores, self.grid_hw)
         return image_scores(grid, self.config.score_top_k), self.anomaly_map(grid)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from simplenet_edge.data.samples import Sample
+from simplenet_edge.model.embedder import FastPredictor
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress
 from simplenet_edge.threshold import images_needed
@@ -71,7 +72,14 @@ def cross_calibration_scores(
         held = [sample for sample, own in zip(samples, folds, strict=True) if own == fold]
         found.append(
             calibration_scores(
-                other, held, model.input_spec, config.max_corrupt_share, report, parts, config.augment, config.seed
+                FastPredictor(other),
+                held,
+                model.input_spec,
+                config.max_corrupt_share,
+                report,
+                parts,
+                config.augment,
+                config.seed,
             )
         )
     return joined_scores(found)

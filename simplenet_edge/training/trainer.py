@@ -30,6 +30,7 @@ from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, split_good
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.files import disk_errors, lock, write_bytes
+from simplenet_edge.model.embedder import FastPredictor
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, to_dict
@@ -170,7 +171,7 @@ def _train(
         )
     else:
         found = calibration_scores(
-            model,
+            FastPredictor(model),
             split.calibration,
             model.input_spec,
             config.max_corrupt_share,

@@ -17,6 +17,7 @@ from simplenet_edge.evaluation.report.html import write_report
 from simplenet_edge.evaluation.results import Evaluation, write_evaluation
 from simplenet_edge.files import require_writable
 from simplenet_edge.model.backbone import RANDOM_WEIGHTS
+from simplenet_edge.model.embedder import FastPredictor
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
 from simplenet_edge.training.parts import parts_in_training
@@ -71,7 +72,7 @@ def evaluate_artifact(
                 raise ConfigError("--engine and --precision go with a bundle; a training run is measured in PyTorch")
             run = TrainingRun.load(model)
             point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
-            predictor, versions, config = run.model, run.record.versions, run.model.config
+            predictor, versions, config = FastPredictor(run.model), run.record.versions, run.model.config
             about = {"Engine": "PyTorch"}
             folder = folder or model / EVALUATION_FOLDER
         require_writable(folder)

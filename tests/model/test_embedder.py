@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from simplenet_edge.model.embedder import Embedder
+from simplenet_edge.model.embedder import Embedder, FastPredictor
 from simplenet_edge.spec import SimpleNetConfig
 from tests.models import random_model
 
@@ -31,6 +32,15 @@ def test_rows_are_the_models(config: SimpleNetConfig) -> None:
         expected, found = model.embed(images), Embedder(model)(images)
     assert found.shape == expected.shape
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_predictions_are_the_models(rng: np.random.Generator) -> None:
+    config = SimpleNetConfig("mobilenet_v2", ("features.6", "features.13"), 64, 64, score_top_k=9, memory_size=20)
+    model = random_model(config, (64, 96))
+    frames = rng.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    expected, found = model.predict(frames), FastPredictor(model).predict(frames)
+    assert np.abs(found.map - expected.map).max() < 1e-4 * np.ptp(expected.map)
+    assert np.abs(found.score - expected.score).max() < 1e-4 * np.ptp(expected.map)
 
 
 def test_the_model_stays_as_it_was() -> None:

@@ -57,7 +57,8 @@ def textured(folder: Path, size_hw: tuple[int, int], n: int = 12) -> list[Sample
 
 @pytest.mark.slow
 def test_a_choice_is_kept_and_made_again_for_other_images(tmp_path: Path) -> None:
-    good, messages = textured(tmp_path / "good", (320, 640)), []
+    good = textured(tmp_path / "good", (320, 640))
+    messages: list[str] = []
     chosen = with_size(good, OPTIONS, tmp_path / "run", on_message=messages.append)
     kept = json.loads((tmp_path / "run" / "input.json").read_text(encoding="utf-8"))
     tried = {tuple(size): auroc for size, auroc in kept["tried"]}
