@@ -24,10 +24,9 @@ def _listed(backbone: str | None) -> str | None:
     from simplenet_edge.model.defaults import BACKBONE_DEFAULTS
 
     rows: list[tuple[str, ...]] = [
-        (name, ", ".join(row.layers), str(row.embed_dim), str(row.hidden), str(row.input_side))
-        for name, row in BACKBONE_DEFAULTS.items()
+        (name, ", ".join(row.layers), str(row.embed_dim), row.weights) for name, row in BACKBONE_DEFAULTS.items()
     ]
-    print_table("Backbones with defaults", ("backbone", "layers", "embedding", "discriminator", "input"), rows)
+    print_table("Backbones with defaults", ("backbone", "layers", "embedding", "weights"), rows)
     raise typer.Exit
 
 

@@ -28,19 +28,23 @@ DEFAULT_MEMORY = 4000
 
 
 class BackboneDefaults(NamedTuple):
-    """Layers by module path; sizes of embedding, discriminator and memory's components; the input side in pixels."""
+    """Layers by module path; sizes of embedding, discriminator and memory's components; the input side in pixels, where
+    the images don't say it; where the ImageNet weights come from, and their licence.
+    """
 
     layers: tuple[str, ...]
     embed_dim: int
     hidden: int
     memory_dim: int
     input_side: int
+    weights: str = "downloaded, BSD-3-Clause"
 
 
+_PACKAGED = "installed, Apache-2.0"
 BACKBONE_DEFAULTS: dict[str, BackboneDefaults] = {
-    "efficientnet_lite0": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 232, 464, 64, 256),
-    "efficientnet_lite1": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 232, 464, 64, 256),
-    "efficientnet_lite2": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 256, 512, 64, 256),
+    "efficientnet_lite0": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 232, 464, 64, 256, _PACKAGED),
+    "efficientnet_lite1": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 232, 464, 64, 256, _PACKAGED),
+    "efficientnet_lite2": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 256, 512, 64, 256, _PACKAGED),
     "wide_resnet50_2": BackboneDefaults(("layer2", "layer3"), 1536, 1024, 128, 288),  # the paper's
     "resnet50": BackboneDefaults(("layer2", "layer3"), 1024, 1024, 128, 256),
     "resnet18": BackboneDefaults(("layer2", "layer3"), 384, 768, 128, 256),
