@@ -86,7 +86,7 @@ VARIANTS = {
     "memory of 48 components": Variant(memory_dim=48),
     "memory of 96 components": Variant(memory_dim=96),
     "memory counts once": Variant({"memory_weight": 1.0}),
-    "memory counts twice": Variant({"memory_weight": 2.0}),
+    "memory counts 4 times": Variant({"memory_weight": 4.0}),
     "memory counts 8 times": Variant({"memory_weight": 8.0}),
     "memory alone": Variant({"memory_weight": 1e4}),
     "an augmented frame beside each": Variant(augmented=True),

@@ -35,7 +35,7 @@ class TrainConfig:
     projection_lr: float = 1e-4
     final_lr_share: float = 0.0  # of both learning rates at the last step, on a half cosine; 1 keeps them
     weight_decay: float = 1e-5
-    memory_weight: float = 4.0  # of the memory's distance beside the discriminator's score, in units of their spread
+    memory_weight: float = 2.0  # of the memory's distance beside the discriminator's score, in units of their spread
     alpha: float = 0.01  # the false-reject rate that the threshold guarantees
     calibration_share: float = 0.2  # of the good parts, kept out of training
     group: str = "auto"  # which images show one part, as in `TrainingOptions`
