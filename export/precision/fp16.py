@@ -68,8 +68,9 @@ def fp16_layers(model: onnx.ModelProto) -> dict[str, str]:
 def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collection[str] = ()) -> Fp16Graph:
     """`model` with float16 where it is safe; `ranges` are the magnitudes that `activation_ranges` measured.
 
-    An activation without a range counts as one that fits. The nodes named in `keep` stay float32. The graph is checked:
-    ONNX's type inference must agree.
+    An activation without a range counts as one that fits. The nodes named in `keep` stay float32, and so does what lies
+    between one of them and the next layer: rounding there would lose what was kept. The graph is checked: ONNX's type
+    inference must agree.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     of_weights = {name: _magnitude(tensor) for name, tensor in weights.items() if tensor.data_type == TensorProto.FLOAT}
@@ -78,7 +79,11 @@ def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collectio
     candidates = _between_convolutions(model) - _around_quantization(model) - set(keep)
     kept: dict[str, str] = {}
     halves = set()
+    exact: set[str] = set()  # tensors behind a node of `keep`
     for node in model.graph.node:
+        if node.name in keep or (node.op_type not in _LINEAR and exact.intersection(node.input)):
+            exact.update(node.output)
+            continue
         if node.op_type not in FP16_OPERATORS or node.name not in candidates:
             continue
         unfit = [

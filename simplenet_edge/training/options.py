@@ -50,6 +50,10 @@ class TrainingOptions:
             raise ConfigError("the paper's recipe has no memory; leave --memory out, or take the default recipe")
         if self.latency_ms is not None and (self.recipe == "paper" or self.latency_ms <= 0):
             raise ConfigError("a latency must be positive, and goes with the default recipe")
+        if self.latency_ms is not None and self.weights is not None and self.backbone is None:
+            raise ConfigError(
+                "--weights are of one backbone: name it with --backbone, to look for the rest by --latency"
+            )
         if self.latency_from is not None and self.latency_ms is None:
             raise ConfigError("--latency-from says on which device --latency is meant; give both")
         if self.rotate_degrees and not self.extra_frames:

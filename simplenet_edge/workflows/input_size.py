@@ -20,7 +20,7 @@ from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.training.options import TrainingOptions
 from simplenet_edge.training.recipes import prepare
 from simplenet_edge.training.trainer import INPUT_NAME
-from simplenet_edge.workflows.probe import ProbeImages, drawn_auroc, probe_images
+from simplenet_edge.workflows.probe import drawn_auroc, probe_images
 
 __all__ = ["SizeChoice", "choose_size", "input_sizes", "with_size"]
 
@@ -65,16 +65,18 @@ def choose_size(
     good: Sequence[Sample],
     options: TrainingOptions,
     *,
-    images: ProbeImages | None = None,
     progress: Progress = ignore,
     on_message: OnMessage = ignore_message,
 ) -> SizeChoice:
     """The input size for images of good parts. The same images and options give the same size on every seed.
 
-    `images` are their windows, where they are known. Where there is one candidate nothing is measured. Raises DataError
-    for images that can't be read, and what `build_simplenet` raises.
+    Where there is one candidate nothing is measured, and with fewer than 4 usable images it is the smallest square one.
+    Raises what `prepare` raises, and DataError for weights that see nothing.
     """
-    images = images or probe_images(good, options.bit_depth)
+    images = probe_images(good, options.bit_depth)
+    if images is None:
+        size = round(math.sqrt(AREAS[0]))
+        return SizeChoice((size, size), (), "too few images to find an input size")
     sizes = input_sizes(images.image_hw, images.aspects)
     of_images = f"images of {_text(images.image_hw)}"
     if len(sizes) == 1:

@@ -90,7 +90,7 @@ def choose_model(
 
     What the options name is not varied. The search ends after `search_s` seconds with what was tried until then, one
     candidate at least. `model_choice.json` and `.svg` in `folder` show all of it. Raises ConfigError where nothing is
-    fast enough, DataError for images or a benchmark that can't be read.
+    fast enough, DataError for too few images or a benchmark that can't be read.
     """
     assert options.latency_ms is not None
     fixed = dataclasses.replace(options, alpha=0.5, meta_epochs=None, budget_s=None, latency_ms=1.0, search_s=1.0)
@@ -99,6 +99,11 @@ def choose_model(
     kept = read_json(folder / MODEL_CHOICE_NAME) or {}
     rows = [_candidate(row) for row in kept["tried"]] if kept.get("key") == key else []
     images = probe_images(good, options.bit_depth)
+    if images is None:
+        raise DataError(
+            f"{len(good)} images of good parts: too few that can be read and show anything to look for a model; add "
+            "images, or leave --latency out"
+        )
     factor = 1.0 if options.latency_from is None else _device_factor(options, options.latency_from)
     todo, end = list(_candidates(options, images)), time.perf_counter() + options.search_s
     for done, (backbone, layers, size, memory) in enumerate(todo, start=1):

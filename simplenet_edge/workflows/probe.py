@@ -37,6 +37,7 @@ WINDOW = 512
 _N_TRAIN, _N_GOOD = 24, 20
 _MEMORY = 1000
 _LEAST_IMAGES = 4
+_FLAT_RANGE = 2  # grey levels that rounding and compression leave of one
 _STEP = 16  # model pixels: whole cells of every layer that is used
 
 
@@ -51,10 +52,11 @@ class ProbeImages:
     drawn: tuple[Frames, ...]  # of all kinds
 
 
-def probe_images(good: Sequence[Sample], bit_depth: int, seed: int = 0) -> ProbeImages:
-    """Windows of at most `_N_TRAIN + _N_GOOD` of the images, drawn by `seed`. Files that can't be read are passed over.
+def probe_images(good: Sequence[Sample], bit_depth: int, seed: int = 0) -> ProbeImages | None:
+    """Windows of at most `_N_TRAIN + _N_GOOD` of the images, drawn by `seed`; None where fewer than 4 can be used.
 
-    Images of other sizes are brought to the median size first. Raises DataError where fewer than 4 can be read.
+    Images of other sizes are brought to the median size first. Files that can't be read and flat windows are left out:
+    whoever trains on them says so.
     """
     rng = np.random.default_rng(seed)
     images: list[Frames] = []
@@ -65,15 +67,14 @@ def probe_images(good: Sequence[Sample], bit_depth: int, seed: int = 0) -> Probe
             continue
         if len(images) == _N_TRAIN + _N_GOOD:
             break
-    if len(images) < _LEAST_IMAGES:
-        raise DataError(
-            f"expected at least {_LEAST_IMAGES} readable images of good parts to find an input size, found "
-            f"{len(images)}; add images, or say --size"
-        )
+    if not images:
+        return None
     sizes = np.array([image.shape[:2] for image in images])
     height, width = (int(side) for side in np.median(sizes, axis=0))
     low, high = np.percentile(sizes[:, 0] / sizes[:, 1], (10, 90))
-    windows = [_window(image, (height, width)) for image in images]
+    windows = [window for image in images if np.ptp(window := _window(image, (height, width))) > _FLAT_RANGE]
+    if len(windows) < _LEAST_IMAGES:
+        return None
     n_train = round(len(windows) * _N_TRAIN / (_N_TRAIN + _N_GOOD))
     held = windows[n_train:]
     drawn = [draw(rng, window) for draw in KINDS.values() for window in held]

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet_edge.data.samples import Sample
-from simplenet_edge.errors import DataError
 from simplenet_edge.training.options import TrainingOptions
 from simplenet_edge.workflows.input_size import AREAS, choose_size, input_sizes, with_size
 from simplenet_edge.workflows.probe import probe_images, window_size
@@ -89,6 +88,7 @@ def test_windows_of_all_images_are_of_one_size_and_scale_with_the_input(tmp_path
     (tmp_path / "good" / "damaged.png").write_bytes(b"no image")
     names = ("other.png", "damaged.png")
     images = probe_images([*good, *(Sample(tmp_path / "good" / name) for name in names)], OPTIONS.bit_depth)
+    assert images is not None
     windows = [*images.train, *images.good, *images.drawn]
     assert {window.shape for window in windows} == {(512, 200, 3)}
     assert (len(images.train), len(images.good), len(images.drawn)) == (3, 3, 12)
@@ -97,6 +97,8 @@ def test_windows_of_all_images_are_of_one_size_and_scale_with_the_input(tmp_path
     assert window_size(images, (320, 96)) == (256, 96)
 
 
-def test_too_few_images_name_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"at least 4 readable images .* say --size"):
-        choose_size(textured(tmp_path / "good", (64, 64), n=3), OPTIONS)
+def test_too_few_images_and_flat_ones_take_the_smallest(tmp_path: Path) -> None:
+    assert choose_size(textured(tmp_path / "good", (640, 640), n=3), OPTIONS).size_hw == (256, 256)
+    for i in range(5):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((640, 640, 3), 7 * i, np.uint8))
+    assert choose_size([Sample(path) for path in tmp_path.glob("*.png")], OPTIONS).size_hw == (256, 256)

@@ -90,6 +90,7 @@ def test_what_is_no_benchmark_is_refused(good: list[Sample], tmp_path: Path, tex
         ({"latency_ms": 0.0}, "must be positive"),
         ({"latency_ms": 5.0, "recipe": "paper"}, "goes with the default recipe"),
         ({"latency_from": Path("x.json")}, "give both"),
+        ({"latency_ms": 5.0, "weights": Path("x.pth")}, "name it with --backbone"),
     ],
 )
 def test_options_that_do_not_go_together(values: dict[str, Any], words: str) -> None:
