@@ -70,8 +70,9 @@ def _check_grid(model: SimpleNet) -> None:
 def paper_recipe(config: TrainConfig, grid_hw: tuple[int, int]) -> TrainConfig:
     """The recipe of the paper: noise 0.015, 40 x 4 epochs over every patch; for a model that doesn't standardise.
 
-    Two differences stay: batches hold as many patches as the paper's 8 images, but shuffled over all images, and the
-    last model is kept where the official code keeps the one that is best on the test images.
+    Some good images are held out for the threshold however few there are. Two differences stay: batches hold as many
+    patches as the paper's 8 images, but shuffled over all images, and the last model is kept where the official code
+    keeps the one that is best on the test images.
     """
     return dataclasses.replace(
         config,
@@ -85,4 +86,5 @@ def paper_recipe(config: TrainConfig, grid_hw: tuple[int, int]) -> TrainConfig:
         final_lr_share=1.0,
         batch_patches=_PAPER_BATCH_IMAGES * grid_hw[0] * grid_hw[1],
         steps_per_epoch=None,
+        folds=0,
     )

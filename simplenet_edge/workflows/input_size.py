@@ -75,8 +75,8 @@ def choose_size(
     """
     images = probe_images(good, options.bit_depth)
     if images is None:
-        size = round(math.sqrt(AREAS[0]))
-        return SizeChoice((size, size), (), "too few images to find an input size")
+        side = round(math.sqrt(AREAS[0]))
+        return SizeChoice((side, side), (), "too few images to find an input size")
     sizes = input_sizes(images.image_hw, images.aspects)
     of_images = f"images of {_text(images.image_hw)}"
     if len(sizes) == 1:

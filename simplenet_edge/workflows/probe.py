@@ -59,20 +59,20 @@ def probe_images(good: Sequence[Sample], bit_depth: int, seed: int = 0) -> Probe
     whoever trains on them says so.
     """
     rng = np.random.default_rng(seed)
-    images: list[Frames] = []
+    sizes: dict[Path, tuple[int, int]] = {}
     for i in rng.permutation(len(good)):
-        try:
-            images.append(read_image(good[i].path, bit_depth))
-        except DataError:
-            continue
-        if len(images) == _N_TRAIN + _N_GOOD:
+        if (image := _read(good[i].path, bit_depth)) is not None:
+            sizes[good[i].path] = (image.shape[0], image.shape[1])
+        if len(sizes) == _N_TRAIN + _N_GOOD:
             break
-    if not images:
+    if not sizes:
         return None
-    sizes = np.array([image.shape[:2] for image in images])
-    height, width = (int(side) for side in np.median(sizes, axis=0))
-    low, high = np.percentile(sizes[:, 0] / sizes[:, 1], (10, 90))
-    windows = [window for image in images if np.ptp(window := _window(image, (height, width))) > _FLAT_RANGE]
+    heights, widths = np.array(list(sizes.values())).T
+    height, width = int(np.median(heights)), int(np.median(widths))
+    low, high = np.percentile(heights / widths, (10, 90))
+    images = (_read(path, bit_depth) for path in sizes)  # anew: all at once may not fit into memory
+    windows = [_window(image, (height, width)) for image in images if image is not None]
+    windows = [window for window in windows if np.ptp(window) > _FLAT_RANGE]
     if len(windows) < _LEAST_IMAGES:
         return None
     n_train = round(len(windows) * _N_TRAIN / (_N_TRAIN + _N_GOOD))
@@ -118,6 +118,14 @@ def drawn_auroc(
     found = image_auroc(np.array(scores, np.float32), labels)
     assert found is not None
     return found
+
+
+def _read(path: Path, bit_depth: int) -> Frames | None:
+    """The image, or None where the file is none."""
+    try:
+        return read_image(path, bit_depth)
+    except DataError:
+        return None
 
 
 def _window(image: Frames, image_hw: tuple[int, int]) -> Frames:
