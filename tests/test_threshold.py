@@ -320,7 +320,7 @@ def test_the_guarantee_rests_on_the_parts_and_says_so() -> None:
     for words in ("takes 99 good calibration parts, there are 40, in 240 images", "2.44% on average", "Add 59 more"):
         assert words in warning
     text = guarantee_text(conformal_threshold(scores, 0.05, parts))
-    assert "240 good images of 40 parts" in text
+    assert "240 pictures of 40 parts" in text
     assert "at most 9.38% with 90% confidence" in text
 
 

@@ -13,7 +13,7 @@ from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.options import TrainingOptions
 
-__all__ = ["paper_recipe", "prepare"]
+__all__ = ["base_config", "paper_recipe", "prepare"]
 
 _PAPER_BATCH_IMAGES = 8
 _LEAST_GRID = 4  # patches along a side: a patch is pooled with its neighbours on either side
@@ -26,11 +26,7 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
     """
     if options.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device is usable here; leave --device out to train on the CPU")
-    copies = options.extra_frames
-    augment = AugmentConfig(copies, rotate_degrees=options.rotate_degrees) if copies else None
-    config = TrainConfig(
-        alpha=options.alpha, group=options.group, augment=augment, budget_s=options.budget_s, seed=seed
-    )
+    config = base_config(options, seed)
     model = build_simplenet(
         options.chosen_backbone,
         layers=options.layers,
@@ -52,6 +48,13 @@ def prepare(options: TrainingOptions, seed: int = 0) -> tuple[SimpleNet, TrainCo
     if options.noise_std is not None:
         config = dataclasses.replace(config, noise_std=options.noise_std)
     return model.to(options.device), config
+
+
+def base_config(options: TrainingOptions, seed: int) -> TrainConfig:
+    """This project's recipe with what the options say, but for meta-epochs and noise. Raises ConfigError."""
+    copies = options.extra_frames
+    augment = AugmentConfig(copies, rotate_degrees=options.rotate_degrees) if copies else None
+    return TrainConfig(alpha=options.alpha, group=options.group, augment=augment, budget_s=options.budget_s, seed=seed)
 
 
 def _check_grid(model: SimpleNet) -> None:

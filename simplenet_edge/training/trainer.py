@@ -240,12 +240,23 @@ def _device_name(model: SimpleNet) -> str:
 
 
 def refuse_folder(folder: Path, resume: bool) -> None:
-    """Raise ConfigError where `folder` holds something else, or a run to go on with that was not asked for."""
-    if not folder.is_dir():
+    """Raise ConfigError where `folder` holds something else, another process trains in it, or it holds a run to go on
+    with that was not asked for.
+    """
+    _refuse_foreign(folder)
+    if (folder / _MARKER_NAME).is_file():
+        with disk_errors(folder), lock(folder / _MARKER_NAME):
+            _refuse_begun(folder, resume)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.is_dir() or (folder / _MARKER_NAME).is_file():
         return
-    of_the_choice = {INPUT_NAME, MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE}
-    if not (folder / _MARKER_NAME).is_file() and {path.name for path in folder.iterdir()} - of_the_choice:
+    if {path.name for path in folder.iterdir()} - {INPUT_NAME, MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE}:
         raise ConfigError(f"{folder} is not empty and is no training run; name another folder")
+
+
+def _refuse_begun(folder: Path, resume: bool) -> None:
     if not resume and any((folder / name).is_file() for name in (CALIBRATION_NAME, CHECKPOINT_NAME)):
         raise ConfigError(f"{folder} is not empty; name another folder, or pass --resume to go on with that run")
 
@@ -257,14 +268,14 @@ def _claimed(folder: Path, key: str, resume: bool) -> Iterator[bool]:
     A training that failed or was stopped before its first checkpoint leaves nothing that is worth keeping: its folder
     is taken as if it were empty.
     """
-    refuse_folder(folder, resume)
+    _refuse_foreign(folder)
     marker = folder / _MARKER_NAME
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with lock(marker):
         for left in folder.glob(".*.tmp"):  # of a write that was killed
             left.unlink()
-        refuse_folder(folder, resume)
+        _refuse_begun(folder, resume)
         finished = (folder / CALIBRATION_NAME).is_file()
         if finished or (folder / CHECKPOINT_NAME).is_file():
             if marker.read_text(encoding="utf-8", errors="replace") != key:

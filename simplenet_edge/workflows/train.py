@@ -7,11 +7,11 @@ from pathlib import Path
 
 from simplenet_edge.data.groups import labels_by_name
 from simplenet_edge.data.layouts import Sample
-from simplenet_edge.files import disk_errors
+from simplenet_edge.files import disk_errors, require_writable
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.training import trainer
 from simplenet_edge.training.options import TrainingOptions
-from simplenet_edge.training.recipes import prepare
+from simplenet_edge.training.recipes import base_config, prepare
 from simplenet_edge.training.run import TrainingRun
 from simplenet_edge.workflows.model_choice import with_model
 
@@ -38,7 +38,9 @@ def train(
     """
     options = options or TrainingOptions()
     trainer.refuse_folder(folder, resume)
-    labels_by_name(good, options.group)  # what doesn't fit the images is refused before the search begins
+    labels_by_name(good, options.group)  # all that can't work is refused before the search begins
+    base_config(options, seed)
+    require_writable(next(place for place in (folder, *folder.absolute().parents) if place.is_dir()))
     with disk_errors(folder):
         options = with_model(good, options, folder, progress=progress, on_message=on_message)
     model, config = prepare(options, seed)

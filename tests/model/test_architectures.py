@@ -130,6 +130,6 @@ def test_weights_that_are_not_installed_name_the_package(monkeypatch: pytest.Mon
 
 
 def test_weights_of_timm_that_cannot_be_downloaded_name_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # nor does it try for long
     with pytest.raises(WeightsError, match=r"--weights FILE.*efficientnet_lite0"):
         build_simplenet("timm:resnet18", layers=("layer2",))

@@ -155,8 +155,8 @@ def test_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
         load_weights_file(backbone, save_state(tmp_path, [1, 2]))
 
 
-def test_without_a_network_the_error_names_both_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
-    with pytest.raises(WeightsError, match=r"--weights FILE.*or put resnet18-\w+\.pth at"):
+    with pytest.raises(WeightsError, match=r"--weights FILE.*resnet18-\w+\.pth put at .*efficientnet_lite0"):
         load_imagenet_weights(Backbone("resnet18", ("layer1",)))

@@ -75,7 +75,8 @@ def test_on_a_cpu_rows_are_the_full_precision_ones_rounded_once(
     with torch.inference_mode():
         rows = model.embed(model.normalize(torch.from_numpy(frames[:2])))
     assert rows.dtype == torch.float32
-    np.testing.assert_array_equal(cache.rows, rows.half().numpy())  # half-precision convolutions would differ
+    rounding = 2.0**-11 * np.abs(rows.numpy()) + 1e-5 * float(rows.abs().max())
+    assert (np.abs(cache.rows - rows.numpy()) <= rounding).all()  # half-precision convolutions would differ by more
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_whole_frame_is_inspected_at_full_resolution_without_tiles(parts: Data
     run = train(
         model,
         parts.train[:3],
-        replace(CONFIG, meta_epochs=1, cache_bytes=2**20),
+        replace(CONFIG, meta_epochs=1, cache_bytes=2**20, folds=0),
         tmp_path / "run",
         progress=lambda stage, done, total: told.append((stage, done)),
     )

@@ -84,7 +84,7 @@ def test_a_size_that_is_named_or_the_papers_is_left_alone(tmp_path: Path) -> Non
 
 def test_windows_of_all_images_are_of_one_size_and_scale_with_the_input(tmp_path: Path) -> None:
     good = textured(tmp_path / "good", (640, 200), n=5)
-    cv2.imwrite(str(tmp_path / "good" / "other.png"), np.zeros((600, 220, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "good" / "other.png"), np.eye(600, 220, dtype=np.uint8)[..., None] * 255)
     (tmp_path / "good" / "damaged.png").write_bytes(b"no image")
     names = ("other.png", "damaged.png")
     images = probe_images([*good, *(Sample(tmp_path / "good" / name) for name in names)], OPTIONS.bit_depth)
