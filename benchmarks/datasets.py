@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets_figures import summary
+from datasets_figures import accuracy, summary
 from peer_models import Trained, same_features, train_padim, train_patchcore, train_supersimplenet
 from runs import Rows, chosen_sets, parser, trained, training_options, training_seconds
 from sets import ImageSet
@@ -51,11 +51,7 @@ def figures(predictor: Predictor, images: ImageSet, spec: InputSpec, point: Oper
     started = time.perf_counter()
     result = evaluate(predictor, images.dataset.test, spec, point)
     return {
-        "image_auroc": result.metrics.image_auroc,
-        "pixel_auroc": result.metrics.pixel_auroc,
-        "aupro": result.metrics.aupro,
-        "recall": result.verdicts.recall,
-        "false_reject_rate": result.verdicts.false_reject_rate,
+        **accuracy(result),
         "operating_point": to_dict(point),
         "seconds_per_test_image": (time.perf_counter() - started) / len(result.images),
     }

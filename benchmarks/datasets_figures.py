@@ -1,4 +1,4 @@
-"""What the rows of `datasets.py` come to: two Markdown tables."""
+"""The figures of one evaluation, and what the rows of `datasets.py` come to: two Markdown tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import Any
 
 from runs import spread, table
 
-__all__ = ["summary"]
+from simplenet_edge.evaluation.results import Evaluation
+
+__all__ = ["accuracy", "summary"]
+
+
+def accuracy(result: Evaluation) -> dict[str, float | None]:
+    """The figures that every table of accuracy has."""
+    return {
+        "image_auroc": result.metrics.image_auroc,
+        "pixel_auroc": result.metrics.pixel_auroc,
+        "aupro": result.metrics.aupro,
+        "recall": result.verdicts.recall,
+        "false_reject_rate": result.verdicts.false_reject_rate,
+    }
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:

@@ -167,9 +167,9 @@ def guarantee_warning(point: OperatingPoint) -> str | None:
 
 def guarantee_text(point: OperatingPoint) -> str:
     """The guarantee of an operating point in words, or the warning that there is none."""
-    source = f"{point.n_calibration} pictures" if point.n_parts is not None else f"{point.n_calibration} good images"
+    source = f"{point.n_calibration} good images"
     if point.n_parts is not None:
-        source += f" of {point.n_parts} parts"
+        source = f"{point.n_calibration} pictures of {point.n_parts} parts"
     return guarantee_warning(point) or (
         f"At most {_percent(point.alpha)} of good parts are rejected, on average over calibration sets; for this set, "
         f"{_bound_text(point)}. The threshold comes from {source} that the model was not "

@@ -20,10 +20,11 @@ from simplenet_edge.imaging.decode import read_stored, to_bgr
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import FULL_BIT_DEPTH
 
-__all__ = ["THUMBNAIL_SIDE", "ImageFacts", "gather_facts", "refuse_untrainable"]
+__all__ = ["FLAT_RANGE", "THUMBNAIL_SIDE", "ImageFacts", "gather_facts", "refuse_untrainable"]
 
 THUMBNAIL_SIDE = 16
-_FLAT_RANGE = 2  # grey levels that rounding and compression leave of one
+FLAT_RANGE = 2
+"""Grey levels that rounding and compression leave of one."""
 _MOST_THREADS = 8
 
 
@@ -83,7 +84,7 @@ def _facts(sample: Sample, bit_depth: int) -> ImageFacts:
         bits=stored.header.bits,
         orientation=stored.header.orientation,
         is_grey=bool((image == image[:, :, :1]).all()),
-        is_flat=bool((highest - lowest <= _FLAT_RANGE).all()),
+        is_flat=bool((highest - lowest <= FLAT_RANGE).all()),
         mean=mean,
         contrast=contrast,
         thumbnail=np.asarray(small, np.float32).ravel(),

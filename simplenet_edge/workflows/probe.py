@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from simplenet_edge.data.facts import FLAT_RANGE
 from simplenet_edge.data.samples import Sample
 from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.metrics import image_auroc
@@ -37,7 +38,6 @@ WINDOW = 512
 _N_TRAIN, _N_GOOD = 24, 20
 _MEMORY = 1000
 _LEAST_IMAGES = 4
-_FLAT_RANGE = 2  # grey levels that rounding and compression leave of one
 _STEP = 16  # model pixels: whole cells of every layer that is used
 
 
@@ -72,7 +72,7 @@ def probe_images(good: Sequence[Sample], bit_depth: int, seed: int = 0) -> Probe
     low, high = np.percentile(heights / widths, (10, 90))
     images = (_read(path, bit_depth) for path in sizes)  # anew: all at once may not fit into memory
     windows = [_window(image, (height, width)) for image in images if image is not None]
-    windows = [window for window in windows if np.ptp(window) > _FLAT_RANGE]
+    windows = [window for window in windows if np.ptp(window) > FLAT_RANGE]
     if len(windows) < _LEAST_IMAGES:
         return None
     n_train = round(len(windows) * _N_TRAIN / (_N_TRAIN + _N_GOOD))
