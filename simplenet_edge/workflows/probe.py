@@ -23,6 +23,7 @@ from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.metrics import image_auroc
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.preprocess import preprocess
+from simplenet_edge.model.embedder import Embedder
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, InputSpec
@@ -106,10 +107,12 @@ def drawn_auroc(
         set_statistics(model, cache, None)
         build_memory(model, cache, seed=0)
 
+    embedder = Embedder(model)
+
     @torch.inference_mode()
     def score(window: Frames) -> float:
         frame = torch.from_numpy(preprocess(window, spec))[None].to(model.pixel_mean.device)
-        rows = model.standardizer(model.embed(model.normalize(frame)))
+        rows = model.standardizer(embedder(model.normalize(frame)))
         scores: torch.Tensor = memory(rows, rows.new_zeros(len(rows)))
         return float(image_scores(scores.reshape(1, *model.grid_hw), model.config.score_top_k))
 
