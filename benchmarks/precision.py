@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from fusion import onnxruntime_call, openvino_call
 from machine import interleaved_ms, machine, summary, write_result
 
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.precision.fp16 import to_fp16
-from simplenet_edge.export.precision.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
+from simplenet_edge.export.precision.int8 import backbone_nodes, with_int8_weights
 from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.build import build_simplenet
+from simplenet_edge.model.quantization import quantized
 
-MODELS = {"wide_resnet50_2": 288, "mobilenet_v2": 256}
+MODELS = {"wide_resnet50_2": 288, "efficientnet_lite0": 256}
 RUNTIMES = {"openvino": openvino_call, "onnxruntime": onnxruntime_call}
 
 
@@ -32,11 +34,13 @@ def graphs(backbone: str, frames: np.ndarray[Any, Any]) -> dict[str, onnx.ModelP
     """The graph of each precision, as export writes it."""
     model = build_simplenet(backbone, random_weights=True, size_hw=frames.shape[1:3]).eval()
     fp32 = to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec)
-    quantized = quantize(fp32, activation_scales(fp32, "min-max", frames), list(quantizable_layers(fp32)))
+    images = model.normalize(torch.from_numpy(frames))
+    model.backbone.body = quantized(model.backbone.body, lambda: [images])
+    rounded = with_int8_weights(to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec))
     return {
         "fp32": fp32,
         "fp16": to_fp16(fp32, {}).graph,
-        "int8": to_fp16(quantized, {}, backbone_nodes(fp32)).graph,
+        "int8": to_fp16(rounded, {}, backbone_nodes(rounded)).graph,
     }
 
 

@@ -1,6 +1,7 @@
 """ONNX Runtime, on the CPU or on an NVIDIA GPU.
 
 Frames uint8 `(B, H, W, 3)` BGR in; score float32 `(B,)` and map float32 `(B, H, W)` out, in arrays of their own.
+INT8 graphs are computed as they stand, in float: OpenVINO is what makes them fast on a CPU.
 The library is imported when an engine opens, never when this module does. What has run on which hardware:
 docs/hardware-status.md.
 """
@@ -54,6 +55,7 @@ class OnnxRuntimeEngine(Engine):
         graph = self.bundle.graph(self.precision)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
+        options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it rounds biases, and is no faster
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         try:

@@ -1,4 +1,4 @@
-"""Does an engine give, on this device, the numbers that the bundle's FP32 model gave? Replays the golden frames.
+"""Does an engine give, on this device, the numbers that the bundle's model gave? Replays the golden frames.
 
 Differences are of raw scores and maps; relative ones are divided by the scale (`simplenet_edge.comparison`).
 """
@@ -35,8 +35,9 @@ class Verification:
     """What `verify` found.
 
     `passed`: no score and no pixel differs by more than `tolerance * scale`, and no verdict flips. The golden verdict
-    is that of FP32 at its threshold, the found one that of the engine's precision at its own. A golden score that is
-    as near the threshold as the bundle's tolerance for that precision may fall on either side; that is no flip.
+    is that of FP32 at its threshold, or of the precision's own model, as INT8 has one; the found one that of the
+    engine's precision at its own. A golden score that is as near the threshold as the bundle's tolerance for that
+    precision may fall on either side; that is no flip.
     """
 
     bundle_id: str
@@ -79,11 +80,12 @@ def verify(engine: Engine, tolerance: float | None = None) -> Verification:
     """
     record = engine.bundle.record(engine.precision)
     threshold = record.operating_point.threshold
-    golden_threshold = engine.bundle.record().operating_point.threshold
+    own = engine.bundle.has_own_golden(engine.precision)
+    golden_threshold = threshold if own else engine.bundle.record().operating_point.threshold
     tolerance = record.tolerance if tolerance is None else tolerance
     if not tolerance >= 0:
         raise ConfigError(f"the tolerance must be at least 0, not {tolerance}")
-    frames, golden = engine.bundle.golden()
+    frames, golden = engine.bundle.golden(engine.precision)
     scale = map_scale(golden)
     found = [engine.predict(frames[index : index + 1]) for index in range(len(frames))]
     scores, maps = np.concatenate([one.score for one in found]), np.concatenate([one.map for one in found])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from simplenet_edge.export.folded_head import FoldedHead, LayerForm
-from simplenet_edge.model.embedder import fold_batch_norms
+from simplenet_edge.model.batch_norms import fold_batch_norms
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 

@@ -38,17 +38,14 @@ class CalibrationEvidence:
 class PrecisionEvidence:
     """A lower precision: what it is made of, and the acceptance test that it passed."""
 
-    layers: int  # that may be in the lower precision
-    layers_in_float: list[str]  # put back into float32, the most sensitive first
-    kept_float: dict[str, str]  # nodes whose values don't fit -> why
-    map_difference: float  # mean, on calibration images, as a share of the maps' range
+    int8_layers: int  # convolutions that compute in INT8; all of the backbone's, or none
+    kept_float: dict[str, str]  # nodes whose values don't fit into float16 -> why
+    proof: dict[str, Comparison]  # of a model of its own: how far the folded module and the graph are from it
     calibration: CalibrationEvidence
     gate: AcceptanceResult
     bounds: Bounds
     warnings: list[str]
-    calibrator: str | None = None
-    map_difference_by_calibrator: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; without the calibrators where there was no choice of them."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        """Plain JSON values."""
+        return dataclasses.asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,11 +24,12 @@ from simplenet_edge.export.frame_resize import with_frame_resize
 from simplenet_edge.export.parity import prove_parity, random_frames, run_graph
 from simplenet_edge.export.precision.calibration import calibration_images
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
-from simplenet_edge.export.precision.search import PRECISIONS, PrecisionExport
+from simplenet_edge.export.precision.precisions import PRECISIONS, PrecisionExport
 from simplenet_edge.export.to_onnx import OPSET, to_onnx
 from simplenet_edge.imaging.preprocess import preprocess
-from simplenet_edge.progress import OnMessage, ignore_message
+from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, InputSpec, Prediction
+from simplenet_edge.training.int8 import int8_run
 from simplenet_edge.training.run import TrainingRun
 
 __all__ = ["export_bundle"]
@@ -50,11 +51,14 @@ def export_bundle(
     frame_hw: tuple[int, int] | None = None,
     overwrite: bool = False,
     on_message: OnMessage = ignore_message,
+    progress: Progress = ignore,
+    on_loss: OnLoss = ignore_loss,
 ) -> Bundle:
     """Export `run` as a bundle at `path` (a folder, or one file where it ends in `.zip`).
 
     `precisions` are those beside fp32, of `PRECISIONS`. They need images of good parts: those in the folder
     `calibration`, or the run's own. The test images of `labelled`, where there are any, are what they are compared on.
+    INT8 is trained first, in about the time of the training, unless the run's folder has it already (`int8_run`).
     With `frame_hw` the graphs take whole camera frames of that size and resize them themselves.
     Without `name` it is called as the run's folder or, where that is no more than "run", the folder of its images.
     The figures of an evaluation of the run, where there is one, go into the manifest.
@@ -89,18 +93,21 @@ def export_bundle(
         ).to_dict(),
     )
     golden = frames[:kept], Prediction(found.score[:kept], found.map[:kept])
-    records, files = {"fp32": record}, {_GRAPH_NAME: graph.SerializeToString(), **golden_files(*golden)}
+    records, files, own = {"fp32": record}, {_GRAPH_NAME: graph.SerializeToString()}, {}
     if images is not None:
         test = labelled.test if labelled is not None else ()
         trained_on = run.operating_point.folds is not None and calibration is None
-        statistics = run.score_statistics if trained_on else None
-        export = PrecisionExport(graph, images, run.operating_point, golden, test, on_message, statistics)
+        export = PrecisionExport(run, graph, images, golden, test, trained_on, on_message)
         for precision in precisions:
-            content, records[precision] = export.make(precision)
-            files[records[precision].graph] = content
+            made = export.fp16() if precision == "fp16" else export.int8(int8_run(run, on_message, progress, on_loss))
+            records[precision] = made.record
+            files[made.record.graph] = made.graph
+            if made.golden is not None:
+                own[precision] = made.golden
+    files |= golden_files(*golden, own)
     if frame_hw is not None:
         on_message("putting the resize of camera frames into the graph")
-        records, files = _for_camera_frames(records, files, golden[0], model.input_spec, frame_hw)
+        records, files = _for_camera_frames(records, files, golden[0], model.input_spec, frame_hw, set(own))
     manifest = Manifest(
         name=name or _name(run),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -133,8 +140,11 @@ def _for_camera_frames(
     golden_frames: Frames,
     spec: InputSpec,
     frame_hw: tuple[int, int],
+    own: Collection[str],
 ) -> tuple[dict[str, PrecisionRecord], dict[str, bytes]]:
     """The same bundle for camera frames: every graph resizes first, the golden frames are camera frames.
+
+    `own` are the precisions that have golden scores and maps of their own.
 
     The record of fp32 says how far rounding inside the graph and on the CPU come apart.
     """
@@ -149,11 +159,16 @@ def _for_camera_frames(
     found = run_graph(resized[_GRAPH_NAME], images)
     fp32 = records["fp32"]
     threshold = fp32.operating_point.threshold
+    own_golden = {}
     for name, record in records.items():
-        if name != "fp32":  # other golden frames, another difference: measured again, with the same room
-            rounded = GraphPredictor(onnx.load_from_string(resized[record.graph])).predict(images)
+        if name == "fp32":
+            continue
+        rounded = GraphPredictor(onnx.load_from_string(resized[record.graph])).predict(images)
+        if name in own:
+            own_golden[name] = rounded
+        else:  # other golden frames, another difference: measured again, with the same room
             worst = compare(rounded, found, threshold).worst
             records = {**records, name: dataclasses.replace(record, tolerance=max(2 * worst, record.tolerance))}
     apart = dataclasses.asdict(compare(found, on_cpu, threshold))
     proven = dataclasses.replace(fp32, parity={**fp32.parity, "frame_resize": apart})
-    return {**records, "fp32": proven}, {**resized, **golden_files(images, found)}
+    return {**records, "fp32": proven}, {**resized, **golden_files(images, found, own_golden)}

@@ -29,7 +29,12 @@ def run_graph(graph: bytes, frames: Frames) -> Prediction:
 
 
 def prove_parity(
-    model: SimpleNet, folded: DeployedSimpleNet, graph: bytes, frames: Frames, threshold: float
+    model: SimpleNet,
+    folded: DeployedSimpleNet,
+    graph: bytes,
+    frames: Frames,
+    threshold: float,
+    tolerance: float = FP32_TOLERANCE,
 ) -> tuple[Prediction, dict[str, Comparison]]:
     """The reference prediction of `frames`, and how far the folded module and the graph in ONNX Runtime are from it.
 
@@ -40,14 +45,14 @@ def prove_parity(
         score, maps = folded(torch.from_numpy(frames))
     found = run_graph(graph, frames)
     proof = {
-        "folded": compare(Prediction(score.numpy(), maps.numpy()), expected, threshold),
-        "onnx": compare(found, expected, threshold),
+        "folded": compare(Prediction(score.numpy(), maps.numpy()), expected, threshold, tolerance),
+        "onnx": compare(found, expected, threshold, tolerance),
     }
     for name, comparison in proof.items():
-        if not comparison.worst <= FP32_TOLERANCE or comparison.verdict_flips:
+        if not comparison.worst <= tolerance or comparison.verdict_flips:
             raise ParityError(
                 f"the {name} model differs from the trained one by {comparison.worst:.1e} (allowed: "
-                f"{FP32_TOLERANCE:.0e}) with {comparison.verdict_flips} verdict flips (allowed: 0); no bundle was "
+                f"{tolerance:.0e}) with {comparison.verdict_flips} verdict flips (allowed: 0); no bundle was "
                 "written: please report this"
             )
     return found, proof

@@ -8,6 +8,7 @@ A folder, or one `.zip` of the same files:
     golden/frames.npy    a few frames as the graphs take them, uint8 (N, *frame_hw, 3) ...
     golden/score.npy     ... with their FP32 scores (N,) ...
     golden/map.npy       ... and maps (N, H, W): what `verify` replays on the device
+    golden/int8/score.npy, golden/int8/map.npy    what INT8 says of them, a model of its own
 """
 
 from __future__ import annotations
@@ -102,13 +103,15 @@ class Bundle:
         """The serialised ONNX graph of a precision. Raises BundleError where the bundle has none."""
         return self.read_bytes(self.record(precision).graph)
 
-    def golden(self) -> tuple[Frames, Prediction]:
-        """The golden frames uint8 `(N, *frame_hw, 3)` and what the FP32 model said about them; N is at least 1.
+    def golden(self, precision: str = "fp32") -> tuple[Frames, Prediction]:
+        """The golden frames uint8 `(N, *frame_hw, 3)` and what they should give in that precision; N is at least 1.
 
-        Raises BundleError where there are none or where they don't fit the model.
+        That is what the FP32 model said, unless the precision is a model of its own (`has_own_golden`). Raises
+        BundleError where there are none or where they don't fit the model.
         """
+        folder = f"golden/{precision}" if self.has_own_golden(precision) else "golden"
         frames = self._array("golden/frames.npy", np.uint8)
-        score, maps = (self._array(f"golden/{name}.npy", np.float32) for name in ("score", "map"))
+        score, maps = (self._array(f"{folder}/{name}.npy", np.float32) for name in ("score", "map"))
         count, size_hw = score.size, self.manifest.input.size_hw
         expected = ((count, *self.frame_hw, 3), (count,), (count, *size_hw))
         found = (frames.shape, score.shape, maps.shape)
@@ -117,6 +120,10 @@ class Bundle:
                 f"{self.path}: expected golden frames, scores, maps of shapes {expected}, found {found}; export again"
             )
         return frames, Prediction(score, maps)
+
+    def has_own_golden(self, precision: str) -> bool:
+        """Whether a precision has golden scores and maps of its own, and is not held against those of FP32."""
+        return f"golden/{precision}/score.npy" in self.manifest.files
 
     def _array(self, name: str, kind: type[np.generic]) -> npt.NDArray[Any]:
         try:
@@ -161,12 +168,15 @@ def require_place(path: Path, overwrite: bool = False) -> None:
         raise BundleError(str(error)) from error
 
 
-def golden_files(frames: Frames, prediction: Prediction) -> dict[str, bytes]:
-    """The golden frames and their FP32 prediction as bundle files."""
-    return {
-        f"golden/{name}.npy": npy_bytes(array)
-        for name, array in (("frames", frames), ("score", prediction.score), ("map", prediction.map))
-    }
+def golden_files(
+    frames: Frames, prediction: Prediction, own: Mapping[str, Prediction] | None = None
+) -> dict[str, bytes]:
+    """The golden frames, their FP32 prediction and those of precisions that have their `own`, as bundle files."""
+    folders = {"golden": prediction, **{f"golden/{name}": other for name, other in (own or {}).items()}}
+    files = {"golden/frames.npy": npy_bytes(frames)}
+    for folder, one in folders.items():
+        files |= {f"{folder}/score.npy": npy_bytes(one.score), f"{folder}/map.npy": npy_bytes(one.map)}
+    return files
 
 
 def _decode_text(data: bytes) -> str:

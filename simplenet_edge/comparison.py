@@ -14,10 +14,22 @@ import numpy.typing as npt
 
 from simplenet_edge.spec import Prediction
 
-__all__ = ["FP32_TOLERANCE", "Comparison", "Differences", "Flips", "compare", "map_scale", "verdict_flips"]
+__all__ = [
+    "FP32_TOLERANCE",
+    "INT8_TOLERANCE",
+    "Comparison",
+    "Differences",
+    "Flips",
+    "compare",
+    "map_scale",
+    "verdict_flips",
+]
 
 FP32_TOLERANCE = 1e-4
 """Largest difference, as a share of the scale, that the order of FP32 additions explains."""
+
+INT8_TOLERANCE = 0.02
+"""The same of INT8: a value halfway between two steps falls to either side, and layers behind it see a whole step."""
 
 Scores: TypeAlias = "npt.NDArray[np.floating[Any]]"  # as text: numpy 1.21 can't evaluate it
 
@@ -94,14 +106,14 @@ class Differences:
         return self._sum["map"] / self.n_frames / self.scale
 
 
-def compare(found: Prediction, expected: Prediction, threshold: float) -> Comparison:
+def compare(found: Prediction, expected: Prediction, threshold: float, tolerance: float = FP32_TOLERANCE) -> Comparison:
     """Differences of scores and maps, and the frames whose verdict differs at `threshold`.
 
     A frame whose reference score equals the threshold within the tolerance can't flip: rounding decides there.
     """
     apart = Differences()
     apart.add(found, expected)
-    flips = verdict_flips(found.score, expected.score, (threshold, threshold), FP32_TOLERANCE * apart.scale)
+    flips = verdict_flips(found.score, expected.score, (threshold, threshold), tolerance * apart.scale)
     return Comparison(
         score_max=apart.score_max,
         score_mean=apart.score_mean,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
 from torch import nn
 
 from simplenet_edge.model.backbone import Backbone
+from simplenet_edge.model.quantization import quantized
 from simplenet_edge.model.simplenet import SimpleNet
-from simplenet_edge.spec import InputSpec, SimpleNetConfig
+from simplenet_edge.spec import Frames, InputSpec, SimpleNetConfig
 
 
 def random_model(
@@ -40,6 +42,14 @@ def random_backbone(name: str, layers: tuple[str, ...], dtype: torch.dtype = tor
     backbone = Backbone(name, layers)
     _randomize(backbone, torch.Generator().manual_seed(0))
     return backbone.to(dtype)
+
+
+def int8_model(model: SimpleNet, frames: Frames) -> SimpleNet:
+    """A copy of a model with its backbone in INT8, calibrated on frames uint8 `(B, H, W, 3)`."""
+    images = model.normalize(torch.from_numpy(frames))
+    copied = copy.deepcopy(model)
+    copied.backbone.body = quantized(model.backbone.body, lambda: [images])
+    return copied
 
 
 def _randomize(network: nn.Module, generator: torch.Generator) -> None:

@@ -36,29 +36,29 @@ __all__ = ["BOUNDS", "AcceptanceResult", "AcceptanceTest", "Bounds", "require_pa
 class Bounds:
     """The worst that a precision may do: shares of images, points of AUROC / 100, Spearman's rank correlation.
 
-    `map_mean` is the mean difference of the maps on calibration images, as a share of the maps' range: layers go back
-    to float until it is reached, so that no test image has a say in which. `rounding` is the half width, as a share of
-    the maps' range, of the band around the FP32 threshold where a flip is the rounding of the number format and not
-    counted.
+    `drawn_loss` is of the AUROC of defects drawn on good images. `rounding` is the half width, as a share of the maps'
+    range, of the band around the FP32 threshold where a flip is the rounding of the number format and not counted.
+    None: no bound, for a model that has learned anew and ranks good parts in its own way.
     """
 
-    map_mean: float
-    flips: float
     auroc_loss: float
-    rank_correlation: float
-    rounding: float
+    drawn_loss: float
+    flips: float | None = None
+    rank_correlation: float | None = None
+    rounding: float = FP32_TOLERANCE
 
 
 BOUNDS = {
     "fp16": Bounds(
-        map_mean=0.0015,
-        flips=0.001,
         auroc_loss=0.001,
+        drawn_loss=0.005,
+        flips=0.005,
         rank_correlation=0.99,
         rounding=float(np.finfo(np.float16).eps),
     ),
-    "int8": Bounds(map_mean=0.003, flips=0.005, auroc_loss=0.002, rank_correlation=0.9, rounding=FP32_TOLERANCE),
+    "int8": Bounds(auroc_loss=0.02, drawn_loss=0.02),
 }
+"""INT8's losses are twice the spread that seeds alone have: trained twice in float, the same model differs by that."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class AcceptanceResult:
     score_max: float
     map_max: float
     map_mean: float
+    drawn_auroc: float | None = None  # of defects drawn on good images
+    drawn_auroc_fp32: float | None = None
     failures: tuple[str, ...] = ()
 
     @property
@@ -97,6 +99,7 @@ class AcceptanceResult:
             ("threshold", f"{self.threshold_fp32:.6g}", f"{self.threshold:.6g}"),
             ("image AUROC", _figure(self.auroc_fp32), _figure(self.auroc)),
             ("AUPRO", _figure(self.aupro_fp32), _figure(self.aupro)),
+            ("AUROC of drawn defects", _figure(self.drawn_auroc_fp32), _figure(self.drawn_auroc)),
             ("verdict flips", "", f"{self.flips} ({self.flips / self.n_images:.2%}), {self.borderline} borderline"),
             ("rank correlation", "", f"{self.rank_correlation:.5f}"),
             ("score difference, worst", "", f"{self.score_max:.2e}"),
@@ -128,8 +131,17 @@ class AcceptanceTest:
         self._recorded = _Recorded(reference)
         self._expected = evaluate(self._recorded, samples, spec, reference_point)
 
-    def judge(self, precision: str, candidate: Predictor, point: OperatingPoint) -> tuple[AcceptanceResult, Evaluation]:
-        """The comparison and the candidate's own figures at its operating point."""
+    def judge(
+        self,
+        precision: str,
+        candidate: Predictor,
+        point: OperatingPoint,
+        drawn: tuple[float, float] | None = None,
+    ) -> tuple[AcceptanceResult, Evaluation]:
+        """The comparison and the candidate's own figures at its operating point.
+
+        `drawn` is the AUROC of drawn defects, this one's and FP32's.
+        """
         paired = _Paired(candidate, self._recorded.predictions)
         found = evaluate(paired, self._samples, self._spec, point)
         bounds, expected = BOUNDS[precision], self._expected
@@ -152,6 +164,8 @@ class AcceptanceTest:
             score_max=apart.score_max,
             map_max=apart.map_max,
             map_mean=apart.map_mean,
+            drawn_auroc=drawn and drawn[0],
+            drawn_auroc_fp32=drawn and drawn[1],
         )
         return dataclasses.replace(result, failures=_failures(result, bounds)), found
 
@@ -195,13 +209,15 @@ class _Paired:
 
 def _failures(result: AcceptanceResult, bounds: Bounds) -> tuple[str, ...]:
     failures = []
-    if result.flips > bounds.flips * result.n_images:
+    if bounds.flips is not None and result.flips > bounds.flips * result.n_images:
         failures.append(f"{result.flips} of {result.n_images} verdicts flip, at most {bounds.flips:.1%} may")
-    if result.auroc is not None and result.auroc_fp32 is not None:
-        loss = result.auroc_fp32 - result.auroc
-        if loss > bounds.auroc_loss:
-            failures.append(f"{100 * loss:.2f} points of AUROC are lost, at most {100 * bounds.auroc_loss:.1f} may be")
-    if result.rank_correlation < bounds.rank_correlation:
+    for fp32, found, bound, what in (
+        (result.auroc_fp32, result.auroc, bounds.auroc_loss, "AUROC"),
+        (result.drawn_auroc_fp32, result.drawn_auroc, bounds.drawn_loss, "AUROC of drawn defects"),
+    ):
+        if fp32 is not None and found is not None and fp32 - found > bound:
+            failures.append(f"{100 * (fp32 - found):.2f} points of {what} are lost, at most {100 * bound:.1f} may be")
+    if bounds.rank_correlation is not None and not result.rank_correlation >= bounds.rank_correlation:
         failures.append(
             f"the rank correlation of the scores is {result.rank_correlation:.4f}, expected at least "
             f"{bounds.rank_correlation}"

@@ -19,7 +19,7 @@ from simplenet_edge.data.augment import AugmentConfig
 from simplenet_edge.data.facts import gather_facts
 from simplenet_edge.data.groups import part_labels
 from simplenet_edge.data.layouts import Sample, load_dataset
-from simplenet_edge.data.reading import fingerprint, read_frames
+from simplenet_edge.data.reading import read_frames
 from simplenet_edge.errors import DataError
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, from_dict
 from simplenet_edge.threshold import threshold_rank
@@ -83,20 +83,12 @@ def calibration_images(run: TrainingRun, folder: Path | None = None) -> Calibrat
         labels, _ = part_labels(gather_facts(samples, spec.bit_depth), group)
         found = {sample.name: label for sample, label in zip(samples, labels, strict=True)}
         return CalibrationImages(samples, spec, "a folder of good parts", found, *_extra_frames(run))
-    advice = "pass --calibration FOLDER with images of good parts that the model was not trained on"
-    sources = run.record.sources
-    if sources is None:
-        raise DataError(f"{run.folder} does not say where its calibration images are; {advice}")
-    paths = [Path(path) for path in sources.calibration]
-    if missing := [path for path in paths if not path.is_file()]:
+    try:
+        samples = run.images("calibration")
+    except DataError as error:
         raise DataError(
-            f"{len(missing)} of the {len(paths)} calibration images of {run.folder} are gone, such as {missing[0]}; "
-            f"put them back, or {advice}"
-        )
-    names = run.record.split.calibration
-    samples = tuple(Sample(path, name=name) for path, name in zip(paths, names, strict=True))
-    if fingerprint(samples) != sources.fingerprint:
-        raise DataError(f"the calibration images of {run.folder} are not the ones that it was trained with; {advice}")
+            f"{error}; or pass --calibration FOLDER with images of good parts that the model was not trained on"
+        ) from None
     own = {} if parts is None else parts.calibration
     return CalibrationImages(samples, spec, "the training run's calibration split", own, *_extra_frames(run))
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from simplenet_edge.export.graph_editing import copy_of, measure
 from simplenet_edge.spec import Frames
 
-__all__ = ["FP16_OPERATORS", "Fp16Graph", "activation_ranges", "fp16_layers", "rounded_twin", "to_fp16"]
+__all__ = ["FP16_OPERATORS", "Fp16Graph", "activation_ranges", "rounded_twin", "to_fp16"]
 
 _LINEAR = {"AveragePool", "Conv", "Gemm", "GlobalAveragePool", "MatMul"}
 _ELEMENTWISE = {"Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "MaxPool", "Mul", "Relu", "Sigmoid", "Sub"}
@@ -55,22 +55,11 @@ def activation_ranges(model: onnx.ModelProto, frames: Iterable[Frames]) -> dict[
     return dict(zip(names, largest.tolist(), strict=True))
 
 
-def fp16_layers(model: onnx.ModelProto) -> dict[str, str]:
-    """The convolutions that `to_fp16` may put into float16, in order: node name -> the layer's name."""
-    candidates = _between_convolutions(model)
-    return {
-        node.name: node.input[1].removesuffix(".weight")
-        for node in model.graph.node
-        if node.op_type == "Conv" and node.name in candidates
-    }
-
-
 def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collection[str] = ()) -> Fp16Graph:
     """`model` with float16 where it is safe; `ranges` are the magnitudes that `activation_ranges` measured.
 
-    An activation without a range counts as one that fits. The nodes named in `keep` stay float32, and so does what lies
-    between one of them and the next layer: rounding there would lose what was kept. The graph is checked: ONNX's type
-    inference must agree.
+    An activation without a range counts as one that fits. The nodes named in `keep` stay float32. The graph is checked:
+    ONNX's type inference must agree.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     of_weights = {name: _magnitude(tensor) for name, tensor in weights.items() if tensor.data_type == TensorProto.FLOAT}
@@ -79,11 +68,7 @@ def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collectio
     candidates = _between_convolutions(model) - _around_quantization(model) - set(keep)
     kept: dict[str, str] = {}
     halves = set()
-    exact: set[str] = set()  # tensors behind a node of `keep`
     for node in model.graph.node:
-        if node.name in keep or (node.op_type not in _LINEAR and exact.intersection(node.input)):
-            exact.update(node.output)
-            continue
         if node.op_type not in FP16_OPERATORS or node.name not in candidates:
             continue
         unfit = [

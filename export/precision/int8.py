@@ -1,56 +1,70 @@
-"""The FP32 graph with its backbone convolutions quantised to INT8, as Q/DQ pairs in the form that TensorRT takes.
+"""The graph of a model whose backbone is quantised, with the weights of its convolutions stored as INT8.
 
-In: the folded graph, and good model frames uint8 `(H, W, 3)`. Out: the same contract. Signed, symmetric, one scale a
-channel for weights and one a tensor for activations, float32 scales, float32 biases. The head, the resizes, the maximum
-and the map are left as they are. ONNX Runtime's quantiser does the work.
+In: the folded graph of a `simplenet_edge.model.quantization.quantized` backbone, which rounds the inputs of its
+convolutions by Q/DQ pairs and holds weights that are rounded already. Out: the same numbers, in the form that TensorRT
+takes: signed, symmetric, one float32 scale a channel, no quantised biases.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import tempfile
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any
-
+import numpy as np
+import numpy.typing as npt
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import CalibrationDataReader, TensorsData, create_calibrator
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnx import helper, numpy_helper
 
-from simplenet_edge.errors import ConfigError
-from simplenet_edge.spec import Frames
+from simplenet_edge.export.graph_editing import copy_of, drop_unused
+from simplenet_edge.model.quantization import INT8_MAX
 
-__all__ = ["CALIBRATORS", "activation_scales", "backbone_nodes", "quantizable_layers", "quantize"]
+__all__ = ["backbone_nodes", "float_layers", "int8_layers", "with_int8_weights"]
 
-CALIBRATORS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
-    "min-max": (CalibrationMethod.MinMax, {"symmetric": True}),
-    "percentile 99.99": (CalibrationMethod.Percentile, {"symmetric": True, "percentile": 99.99}),
-    "entropy": (CalibrationMethod.Entropy, {"symmetric": True}),
-}
-"""Ways to choose the range of an activation; which is best depends on the model, so that export measures them all."""
-
-_OPTIONS = {
-    "ActivationSymmetric": True,  # TensorRT takes no zero-point but 0
-    "WeightSymmetric": True,
-    "QuantizeBias": False,  # TensorRT does not parse an INT32 DequantizeLinear
-    "OpTypesToExcludeOutputQuantization": ["Conv"],  # Q/DQ in front of a convolution alone, where TensorRT fuses it
-    "DedicatedQDQPair": False,
-}
 _BACKBONE, _HEAD = "backbone.", "head."  # how their weights are named in the graph
+_ROUNDED = "/rounded"  # behind the name of a weight that is read from INT8
 
 
-def quantizable_layers(model: onnx.ModelProto) -> dict[str, str]:
-    """The backbone's convolutions, in order: node name -> the layer's name in the backbone."""
-    layers = {
-        node.name: node.input[1].removeprefix(_BACKBONE).removesuffix(".weight")
+def with_int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which each convolution that reads rounded inputs reads its weights from INT8, too."""
+    stored = copy_of(model)
+    weights = {tensor.name: tensor for tensor in stored.graph.initializer}
+    rounded = _rounded_tensors(stored)
+    nodes = []
+    for node in stored.graph.node:
+        if node.op_type == "Conv" and node.input[0] in rounded:
+            name = node.input[1]
+            values, scale = _integers(numpy_helper.to_array(weights[name]))
+            parts = {"int8": values, "scale": scale, "zero": np.zeros(len(scale), np.int8)}
+            stored.graph.initializer.extend(
+                numpy_helper.from_array(value, f"{name}/{part}") for part, value in parts.items()
+            )
+            nodes.append(
+                helper.make_node(
+                    "DequantizeLinear",
+                    [f"{name}/{part}" for part in parts],
+                    [f"{name}{_ROUNDED}"],
+                    name=f"{name}/dequantize",
+                    axis=0,
+                )
+            )
+            node.input[1] = f"{name}{_ROUNDED}"
+        nodes.append(node)
+    del stored.graph.node[:]
+    stored.graph.node.extend(nodes)
+    drop_unused(stored.graph)
+    onnx.checker.check_model(stored, full_check=True)
+    return stored
+
+
+def float_layers(model: onnx.ModelProto) -> list[str]:
+    """The backbone's convolutions that do not compute in INT8, by the names of their layers."""
+    return [
+        node.input[1].removeprefix(_BACKBONE).removesuffix(".weight")
         for node in model.graph.node
-        if node.op_type == "Conv" and node.input[1].startswith(_BACKBONE)
-    }
-    if not layers:
-        raise ConfigError("the backbone has no convolution to quantise; export it as fp16")
-    return layers
+        if node.op_type == "Conv" and node.input[1].startswith(_BACKBONE) and not node.input[1].endswith(_ROUNDED)
+    ]
+
+
+def int8_layers(model: onnx.ModelProto) -> int:
+    """How many convolutions compute in INT8."""
+    return sum(node.op_type == "Conv" and node.input[1].endswith(_ROUNDED) for node in model.graph.node)
 
 
 def backbone_nodes(model: onnx.ModelProto) -> set[str]:
@@ -65,68 +79,12 @@ def backbone_nodes(model: onnx.ModelProto) -> set[str]:
     return nodes
 
 
-class _OneByOne(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out one frame, then stops until it is given the next: calibrators hold every activation they are fed."""
-
-    def __init__(self) -> None:
-        self.frame: Frames | None = None
-
-    def get_next(self) -> dict[str, Frames] | None:
-        frame, self.frame = self.frame, None
-        return None if frame is None else {"frames": frame[None]}
+def _rounded_tensors(model: onnx.ModelProto) -> set[str]:
+    return {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
 
 
-def activation_scales(model: onnx.ModelProto, calibrator: str, frames: Iterable[Frames]) -> TensorsData:
-    """The range of every convolution's input over the frames, as one of `CALIBRATORS` chooses it.
-
-    The frames are read one by one and memory does not grow with their number.
-    """
-    method, options = CALIBRATORS[calibrator]
-    reader = _OneByOne()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save(model, path)
-        found = create_calibrator(path, ["Conv"], str(path.with_name("augmented.onnx")), method, extra_options=options)
-        with contextlib.redirect_stdout(io.StringIO()):  # the calibrators print
-            for frame in frames:
-                reader.frame = frame
-                found.collect_data(reader)
-            return found.compute_data()
-
-
-def quantize(
-    model: onnx.ModelProto, scales: TensorsData, layers: Sequence[str], without: Collection[str] = ()
-) -> onnx.ModelProto:
-    """`model` with the convolutions `layers` (node names), less those in `without`, in INT8."""
-    source = onnx.shape_inference.infer_shapes(model)
-    quantizer = QDQQuantizer(
-        source,
-        per_channel=True,
-        reduce_range=False,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QInt8,
-        tensors_range=scales,
-        nodes_to_quantize=[name for name in layers if name not in without],
-        nodes_to_exclude=[],
-        op_types_to_quantize=["Conv"],
-        extra_options=dict(_OPTIONS),
-    )
-    quantizer.quantize_model()
-    quantizer.model.topological_sort()
-    quantized: onnx.ModelProto = quantizer.model.model
-    quantized.producer_name, quantized.producer_version = model.producer_name, model.producer_version
-    _restore_inputs(quantized, set(layers) - set(without))
-    onnx.checker.check_model(quantized, full_check=True)
-    return quantized
-
-
-def _restore_inputs(model: onnx.ModelProto, quantized: Collection[str]) -> None:
-    """Let convolutions that are not in INT8 read what was there before its Q/DQ pair: the head, and layers left out.
-
-    The quantiser gives the pair to every reader. An Add keeps it: TensorRT fuses an INT8 residual.
-    """
-    exact = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    exact |= {node.output[0]: exact[node.input[0]] for node in model.graph.node if node.input[0] in exact}
-    for node in model.graph.node:
-        if node.op_type == "Conv" and node.name not in quantized:
-            node.input[0] = exact.get(node.input[0], node.input[0])
+def _integers(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """A rounded weight `(O, I, k, k)` as integers and a scale for each of its channels `(O,)`."""
+    top = np.abs(weight).max(axis=(1, 2, 3))
+    scale = np.where(top > 0, top / np.float32(INT8_MAX), np.float32(1)).astype(np.float32)
+    return np.rint(weight / scale[:, None, None, None]).astype(np.int8), scale

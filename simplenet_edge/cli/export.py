@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simplenet_edge.cli.console import note, print_json, print_table, warn
+from simplenet_edge.cli.console import note, print_json, print_table, progress_bars, resumable, warn
 from simplenet_edge.cli.options import JsonOption, OverwriteOption, parse_camera
 from simplenet_edge.errors import ConfigError
 
@@ -32,13 +32,18 @@ def export(
         ),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Add an FP16 graph, compared with FP32.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Add an INT8 graph, calibrated and compared with FP32.")] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Add an INT8 graph: the head learns on the backbone in INT8, about as long as train took, once.",
+        ),
+    ] = False,
     calibration: Annotated[
         Path | None,
         typer.Option(
             "--calibration",
-            help="Good parts, not trained on, for ranges and thresholds of --fp16 and --int8; the run's own when left "
-            "out.",
+            help="Good parts, not trained on, for the thresholds of --fp16 and --int8; the run's own when left out.",
         ),
     ] = None,
     data: Annotated[
@@ -70,17 +75,20 @@ def export(
     precisions = [precision for precision, wanted in (("fp16", fp16), ("int8", int8)) if wanted]
     if not precisions and (calibration or data):
         raise ConfigError("--calibration and --data go with --fp16 or --int8; pass one of them")
-    bundle = export_bundle(
-        trained,
-        path,
-        name=name,
-        frame_hw=parse_camera(frame) if frame else None,
-        precisions=precisions,
-        calibration=calibration,
-        labelled=load_dataset(data) if data else None,
-        overwrite=overwrite,
-        on_message=note,
-    )
+    with resumable("the same command goes on with the training for INT8"), progress_bars() as bars:
+        bundle = export_bundle(
+            trained,
+            path,
+            name=name,
+            frame_hw=parse_camera(frame) if frame else None,
+            precisions=precisions,
+            calibration=calibration,
+            labelled=load_dataset(data) if data else None,
+            overwrite=overwrite,
+            on_message=note,
+            progress=bars.report,
+            on_loss=bars.loss,
+        )
     parity = bundle.record().parity
     others = {precision: bundle.record(precision).parity for precision in precisions}
     for warning in dict.fromkeys(warning for record in others.values() for warning in record["warnings"]):
@@ -107,14 +115,14 @@ def _print_precisions(records: dict[str, dict[str, Any]]) -> None:
 
 
 def _conclusion(precision: str, record: dict[str, Any]) -> str:
-    """What came of the search for a precision, in one sentence."""
+    """What came of a precision, in one sentence."""
     from simplenet_edge.data.findings import listed
 
-    gate, in_float, others = record["gate"], record["layers_in_float"], record["kept_float"]
-    names = f" ({listed([*in_float, *others])})" if in_float or others else ""
+    gate, others, n_int8 = record["gate"], record["kept_float"], record["int8_layers"]
+    made = f"all {n_int8} convolutions of its backbone compute in INT8" if n_int8 else "its head and backbone are FP16"
+    names = f", {len(others)} nodes stay in float32 ({listed([*others])})" if others else ""
     return (
-        f"{precision} is as good as fp32: {len(in_float)} of its {record['layers']} layers and {len(others)} other "
-        f"nodes stay in float32{names}; its maps differ by {record['map_difference']:.2%} of their range, and "
+        f"{precision} is as good as fp32: {made}{names}; "
         f"{gate['flips']} of {gate['n_images']} verdicts flip on {gate['images']} images"
     )
 

@@ -23,6 +23,9 @@ def train(
     images: Annotated[ImageOptions, OptionGroup(ImageOptions)],
     options: Annotated[TrainingOptions, OptionGroup(training_options)],
     seed: Annotated[int, typer.Option(help="Seed of split, networks, noise and order.")] = 0,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Train the head for INT8 too, in as long again; export --int8 has it then.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --output.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,6 +42,7 @@ def train(
             options,
             seed=seed,
             resume=resume,
+            int8=int8,
             progress=bars.report,
             on_message=warn,
             on_loss=bars.loss,

@@ -11,14 +11,13 @@ import copy
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from simplenet_edge.model.batch_norms import fold_batch_norms
 from simplenet_edge.model.patches import embedding_matrices
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["Embedder", "FastPredictor", "fold_batch_norms"]
+__all__ = ["Embedder", "FastPredictor"]
 
 
 class Embedder(nn.Module):
@@ -63,23 +62,3 @@ class FastPredictor:
         images = torch.from_numpy(np.ascontiguousarray(frames)).to(self._model.pixel_mean.device)
         score, maps = self._model.judge(self._embedder(self._model.normalize(images)))
         return Prediction(score.cpu().numpy(), maps.cpu().numpy())
-
-
-def fold_batch_norms(module: GraphModule) -> GraphModule:
-    """A copy with each evaluation-mode batch norm that follows a convolution folded into it, computed in float64."""
-    folded = copy.deepcopy(module).double().eval()
-    modules = dict(folded.named_modules())
-    for node in list(folded.graph.nodes):
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
-            continue
-        before = node.args[0]
-        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d) or len(before.users) != 1:
-            continue
-        fused = fuse_conv_bn_eval(modules[before.target], modules[node.target])
-        parent, _, name = before.target.rpartition(".")
-        setattr(folded.get_submodule(parent), name, fused)
-        node.replace_all_uses_with(before)
-        folded.graph.erase_node(node)
-    folded.delete_all_unused_submodules()
-    folded.recompile()
-    return folded.float()

@@ -29,6 +29,7 @@ from simplenet_edge.model.patches import (
     image_scores,
     pool_patches,
 )
+from simplenet_edge.model.quantization import int8_structure
 from simplenet_edge.spec import Frames, InputSpec, Prediction, SimpleNetConfig, from_dict, to_dict
 
 __all__ = ["SimpleNet", "Standardizer"]
@@ -189,6 +190,8 @@ class SimpleNet(nn.Module):
             raise WeightsError(f"{folder}: the trained model is damaged ({error}); train again") from error
         backbone = Backbone(config.backbone, config.layers)
         backbone.weights_source = f"{WEIGHTS_NAME} of a run"
+        if any(".quantizer_" in key for key in state):
+            backbone.body = int8_structure(backbone.body)
         model = cls(config, input_spec, backbone)
         if model.memory is not None:
             model.memory.make_room(state)

@@ -29,6 +29,7 @@ from simplenet_edge.data.reading import batched, fitting_batch
 from simplenet_edge.errors import DataError
 from simplenet_edge.files import write_bytes
 from simplenet_edge.model.embedder import Embedder
+from simplenet_edge.model.quantization import is_int8
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Frames
@@ -230,7 +231,8 @@ def _reserved(path: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.
 def _embedded(model: SimpleNet, embedder: Embedder, frames: Frames) -> npt.NDArray[np.float32]:
     """Frames uint8 `(B, H, W, 3)` as embedding rows float32 `(B*h*w, D)`. Raises DataError."""
     device = model.pixel_mean.device
-    with torch.autocast("cuda", dtype=torch.float16, enabled=device.type == "cuda"):
+    half = device.type == "cuda" and not is_int8(model.backbone.body)  # what is rounded already should not be twice
+    with torch.autocast("cuda", dtype=torch.float16, enabled=half):
         embedding: torch.Tensor = embedder(model.normalize(torch.from_numpy(frames).to(device)))
     if not torch.isfinite(embedding).all():
         raise DataError(

@@ -13,13 +13,15 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.bundle_files import npy_array, npy_bytes
 from simplenet_edge.data.near_duplicates import NO_DESCRIPTOR
+from simplenet_edge.data.reading import fingerprint
+from simplenet_edge.data.samples import Sample
 from simplenet_edge.errors import ConfigError, DataError, WeightsError
 from simplenet_edge.files import write_bytes, write_json
 from simplenet_edge.model.simplenet import SimpleNet
@@ -31,7 +33,7 @@ __all__ = [
     "BACKBONE_WEIGHTS",
     "DESCRIPTORS_NAME",
     "EVALUATION_FOLDER",
-    "CalibrationSources",
+    "ImageSources",
     "PartNames",
     "PatchCounts",
     "SplitNames",
@@ -60,11 +62,13 @@ class SplitNames:
 
 
 @dataclass(frozen=True)
-class CalibrationSources:
-    """Where the calibration images were at training, and the fingerprint of their names and contents."""
+class ImageSources:
+    """Where the images were at training, in the split's order, and the fingerprints of their names and contents."""
 
     calibration: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str  # of the calibration images
+    train: tuple[str, ...] = ()  # empty in runs of versions that did not keep it
+    train_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class TrainingRecord:
 
     train: dict[str, Any]  # the recipe, `TrainConfig` as JSON values
     split: SplitNames
-    sources: CalibrationSources | None  # None in runs of versions that did not keep it
+    sources: ImageSources | None  # None in runs of versions that did not keep it
     corrupt: tuple[str, ...]  # files that were left out, each with the reason
     data_fingerprint: str
     patches: PatchCounts
@@ -119,7 +123,7 @@ class TrainingRecord:
         kinds = (("split", SplitNames), ("patches", PatchCounts), ("last_epoch", StepResult), ("seconds", StageSeconds))
         nested: dict[str, Any] = {name: from_dict(kind, values[name]) for name, kind in kinds}
         sources = values.get("sources")
-        nested["sources"] = None if sources is None else from_dict(CalibrationSources, sources)
+        nested["sources"] = None if sources is None else from_dict(ImageSources, sources)
         parts = values.get("parts")
         nested["parts"] = None if parts is None else from_dict(PartNames, parts)
         return from_dict(cls, {**values, **nested})
@@ -136,6 +140,25 @@ class TrainingRun:
     calibration_scores: dict[str, float]
     record: TrainingRecord
     golden_frames: Frames
+
+    def images(self, side: Literal["train", "calibration"]) -> tuple[Sample, ...]:
+        """The images of one side of the split, unchanged and where they were. Raises DataError where they are not."""
+        sources = self.record.sources
+        paths, expected = ((), "") if sources is None else (sources.train, sources.train_fingerprint)
+        if side == "calibration" and sources is not None:
+            paths, expected = sources.calibration, sources.fingerprint
+        if not paths:
+            raise DataError(f"{self.folder} does not say where its {side} images are; train again")
+        if missing := [path for path in paths if not Path(path).is_file()]:
+            raise DataError(
+                f"{len(missing)} of the {len(paths)} {side} images of {self.folder} are gone, such as {missing[0]}; "
+                "put them back, or train again"
+            )
+        names = getattr(self.record.split, side)
+        samples = tuple(Sample(Path(path), name=name) for path, name in zip(paths, names, strict=True))
+        if fingerprint(samples) != expected:
+            raise DataError(f"the {side} images of {self.folder} are not the ones that it was trained with")
+        return samples
 
     @property
     def descriptors(self) -> npt.NDArray[np.float16] | None:

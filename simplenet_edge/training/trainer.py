@@ -12,7 +12,6 @@ import platform
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,31 +21,29 @@ import numpy.typing as npt
 import torch
 
 from simplenet_edge.bundle_files import npy_bytes
-from simplenet_edge.data.augment import augmented_frames
+from simplenet_edge.data.augment import AugmentConfig, augmented_frames
 from simplenet_edge.data.facts import gather_facts, refuse_untrainable
 from simplenet_edge.data.findings import image_findings
 from simplenet_edge.data.groups import absolute_group, labels_by_name
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, split_good
-from simplenet_edge.errors import ConfigError
-from simplenet_edge.files import disk_errors, lock, write_bytes
+from simplenet_edge.files import disk_errors, write_bytes
 from simplenet_edge.model.embedder import FastPredictor
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
-from simplenet_edge.spec import Frames, to_dict
+from simplenet_edge.spec import Frames, from_dict, to_dict
 from simplenet_edge.system import installed_version
 from simplenet_edge.threshold import calibration_share
 from simplenet_edge.training.calibration import calibration_scores
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.cross_calibration import FOLDS_NAME, cross_calibration_scores, wants_folds
 from simplenet_edge.training.features import FeatureCache, extract_features
-from simplenet_edge.training.loop import CHECKPOINT_NAME, TENSORBOARD_NAME, AfterMetaEpoch, train_networks
+from simplenet_edge.training.loop import CHECKPOINT_NAME, AfterMetaEpoch, train_networks
 from simplenet_edge.training.parts import find_parts
 from simplenet_edge.training.run import (
     BACKBONE_WEIGHTS,
-    CALIBRATION_NAME,
     DESCRIPTORS_NAME,
-    CalibrationSources,
+    ImageSources,
     PartNames,
     PatchCounts,
     SplitNames,
@@ -54,14 +51,11 @@ from simplenet_edge.training.run import (
     TrainingRecord,
     TrainingRun,
 )
+from simplenet_edge.training.run_folder import claimed
 
-__all__ = ["INPUT_NAME", "MODEL_CHOICE_NAME", "MODEL_CHOICE_PICTURE", "refuse_folder", "train"]
-
-INPUT_NAME, MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE = "input.json", "model_choice.json", "model_choice.svg"
-"""How the input size or the model of a run was found; these may lie in the folder before the run does."""
+__all__ = ["retrain", "train"]
 
 _FEATURES_FOLDER = "features"
-_MARKER_NAME = "run.key"
 _EXTRACTION_SHARE = 0.6  # of a time budget
 
 
@@ -88,15 +82,13 @@ def train(
     """
     data_fingerprint = fingerprint(good)
     key = _run_key(model, config, data_fingerprint, labels_by_name(good, config.group))
-    with disk_errors(folder), _claimed(folder, key, resume) as finished:
+    with disk_errors(folder), claimed(folder, key, resume) as finished:
         if finished:
             run = TrainingRun.load(folder)
         else:
             checked = _checked_split(model, good, config, progress, on_message)
             run = _train(model, checked, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
-        for name in (_FEATURES_FOLDER, FOLDS_NAME):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+        _drop_working_files(folder)
     return run
 
 
@@ -186,8 +178,8 @@ def _train(
         split=SplitNames(
             tuple(sample.name for sample in split.train), tuple(sample.name for sample in split.calibration)
         ),
-        sources=CalibrationSources(
-            tuple(os.fspath(sample.path.resolve()) for sample in split.calibration), fingerprint(split.calibration)
+        sources=ImageSources(
+            _paths(split.calibration), fingerprint(split.calibration), _paths(split.train), fingerprint(split.train)
         ),
         corrupt=(*cache.corrupt, *_named(found.corrupt)),
         data_fingerprint=data_fingerprint,
@@ -217,6 +209,40 @@ def _train(
     return run
 
 
+def retrain(
+    run: TrainingRun,
+    model: SimpleNet,
+    folder: Path,
+    key: str,
+    *,
+    progress: Progress = ignore,
+    on_loss: OnLoss = ignore_loss,
+) -> TrainingRun:
+    """Train another model on the images of a finished run, by its recipe and split as they were.
+
+    What was interrupted in `folder` under the same `key` goes on. Raises ConfigError where `folder` holds another run
+    or another process trains in it, DataError where the images are gone or changed, or the disk refuses.
+    """
+    recipe = dict(run.record.train)
+    if recipe.get("augment") is not None:
+        recipe["augment"] = from_dict(AugmentConfig, recipe["augment"])
+    config = from_dict(TrainConfig, recipe)
+    split = Split(run.images("train"), run.images("calibration"))
+    sides = ({sample.name: sample.name for sample in side} for side in (split.train, split.calibration))
+    parts = run.record.parts or PartNames("none", *sides)
+    checked = _Checked(split, parts, None, run.operating_point.folds is not None)
+    with disk_errors(folder), claimed(folder, key, resume=True):
+        again = _train(model, checked, config, folder, key, run.record.data_fingerprint, progress, on_loss, None)
+        _drop_working_files(folder)
+    return again
+
+
+def _drop_working_files(folder: Path) -> None:
+    for name in (_FEATURES_FOLDER, FOLDS_NAME):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+
+
 def _run_key(model: SimpleNet, config: TrainConfig, data_fingerprint: str, parts: Sequence[str] | None) -> str:
     """What must be equal for a run to go on: model, backbone weights, recipe, data, and what is said of its parts."""
     digest = hashlib.sha256(data_fingerprint.encode())
@@ -237,55 +263,6 @@ def _backbone_hash(model: SimpleNet) -> str:
 def _device_name(model: SimpleNet) -> str:
     device = model.pixel_mean.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-
-
-def refuse_folder(folder: Path, resume: bool) -> None:
-    """Raise ConfigError where `folder` holds something else, another process trains in it, or it holds a run to go on
-    with that was not asked for.
-    """
-    _refuse_foreign(folder)
-    if (folder / _MARKER_NAME).is_file():
-        with disk_errors(folder), lock(folder / _MARKER_NAME):
-            _refuse_begun(folder, resume)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if not folder.is_dir() or (folder / _MARKER_NAME).is_file():
-        return
-    if {path.name for path in folder.iterdir()} - {INPUT_NAME, MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE}:
-        raise ConfigError(f"{folder} is not empty and is no training run; name another folder")
-
-
-def _refuse_begun(folder: Path, resume: bool) -> None:
-    if not resume and any((folder / name).is_file() for name in (CALIBRATION_NAME, CHECKPOINT_NAME)):
-        raise ConfigError(f"{folder} is not empty; name another folder, or pass --resume to go on with that run")
-
-
-@contextmanager
-def _claimed(folder: Path, key: str, resume: bool) -> Iterator[bool]:
-    """Hold `folder` as this run's own; True where the run is finished already. Raises ConfigError or DataError.
-
-    A training that failed or was stopped before its first checkpoint leaves nothing that is worth keeping: its folder
-    is taken as if it were empty.
-    """
-    _refuse_foreign(folder)
-    marker = folder / _MARKER_NAME
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with lock(marker):
-        for left in folder.glob(".*.tmp"):  # of a write that was killed
-            left.unlink()
-        _refuse_begun(folder, resume)
-        finished = (folder / CALIBRATION_NAME).is_file()
-        if finished or (folder / CHECKPOINT_NAME).is_file():
-            if marker.read_text(encoding="utf-8", errors="replace") != key:
-                raise ConfigError(
-                    f"{folder} holds another run (other images, options, weights or version); name another folder"
-                )
-        else:
-            shutil.rmtree(folder / TENSORBOARD_NAME, ignore_errors=True)
-            marker.write_text(key, encoding="utf-8")
-        yield finished
 
 
 def _features(
@@ -316,6 +293,10 @@ def _features(
             corrupt=lambda: _named(reader.corrupt),
         )
     return cache
+
+
+def _paths(samples: Sequence[Sample]) -> tuple[str, ...]:
+    return tuple(os.fspath(sample.path.resolve()) for sample in samples)
 
 
 def _named(corrupt: Sequence[tuple[Path, str]]) -> list[str]:

@@ -19,7 +19,7 @@ from simplenet_edge.files import read_json, write_json
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.training.options import TrainingOptions
 from simplenet_edge.training.recipes import prepare
-from simplenet_edge.training.trainer import INPUT_NAME
+from simplenet_edge.training.run_folder import INPUT_NAME
 from simplenet_edge.workflows.probe import drawn_auroc, probe_images
 
 __all__ = ["SizeChoice", "choose_size", "input_sizes", "with_size"]

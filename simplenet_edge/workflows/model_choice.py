@@ -33,7 +33,7 @@ from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.spec import SimpleNetConfig, from_dict
 from simplenet_edge.training.options import TrainingOptions
 from simplenet_edge.training.recipes import prepare
-from simplenet_edge.training.trainer import MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE
+from simplenet_edge.training.run_folder import MODEL_CHOICE_NAME, MODEL_CHOICE_PICTURE
 from simplenet_edge.workflows.input_size import input_sizes, with_size
 from simplenet_edge.workflows.pareto import pareto_svg
 from simplenet_edge.workflows.probe import ProbeImages, drawn_auroc, probe_images

@@ -16,7 +16,7 @@ from simplenet_edge.engines.verify import verify
 from simplenet_edge.errors import BundleError, ParityError
 from simplenet_edge.export.exporter import export_bundle
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.training.run import CalibrationSources, TrainingRun
+from simplenet_edge.training.run import ImageSources, TrainingRun
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def test_a_bundle_has_a_name_that_tells_parts_apart(
     run_folder: Path, tmp_path: Path, folder: str, image: str | None, name: str
 ) -> None:
     run = TrainingRun.load(run_folder)
-    sources = None if image is None else CalibrationSources((image,), "")
+    sources = None if image is None else ImageSources((image,), "")
     record = dataclasses.replace(run.record, sources=sources)
     renamed = dataclasses.replace(run, folder=tmp_path / folder, record=record)
     assert export_bundle(renamed, tmp_path / "b").manifest.name == name

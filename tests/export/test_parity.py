@@ -27,7 +27,7 @@ def test_a_graph_of_other_weights_is_refused() -> None:
     graph = to_onnx(folded, model.input_spec).SerializeToString()
     frames = random_frames(2, (64, 96))
     _, proof = prove_parity(model, folded, graph, frames, threshold=0.0)
-    assert max(proof["onnx"].map_max, proof["folded"].map_max) < 1e-5
+    assert max(proof["onnx"].map_max, proof["folded"].map_max) < 2e-5
     with torch.no_grad():
         model.discriminator.tail.weight *= 1.01
     with pytest.raises(ParityError, match=r"folded model differs from the trained one by .* no bundle was written"):

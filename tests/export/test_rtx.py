@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import onnx
 import pytest
 
-from simplenet_edge.export.precision.activation_shift import shift_activations
 from simplenet_edge.export.precision.fp16 import to_fp16
-from simplenet_edge.export.precision.int8 import activation_scales, backbone_nodes, quantizable_layers, quantize
+from simplenet_edge.export.precision.int8 import backbone_nodes, with_int8_weights
+from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import SimpleNetConfig
 from tests.export.conftest import SIZE_HW, graph_of, smooth_frames
-from tests.models import random_model
+from tests.models import int8_model, random_model
 from tests.rtx import ARCHITECTURES, compile_plan
 
 pytestmark = pytest.mark.slow
 
 
-def precisions(graph: onnx.ModelProto, size_hw: tuple[int, int]) -> dict[str, bytes]:
-    """The serialised graph of each precision, calibrated on two frames."""
-    centred = shift_activations(graph)
-    scales: Any = activation_scales(centred, "min-max", smooth_frames(2, size_hw=size_hw))
-    quantized = quantize(centred, scales, list(quantizable_layers(centred)))
+def precisions(model: SimpleNet) -> dict[str, bytes]:
+    """The serialised graph of each precision, INT8 calibrated on two frames."""
+    graph = graph_of(model)
+    quantized = with_int8_weights(graph_of(int8_model(model, smooth_frames(2, size_hw=model.input_spec.size_hw))))
     return {
         "fp32": graph.SerializeToString(),
         "fp16": to_fp16(graph, {}).graph.SerializeToString(),
-        "int8": to_fp16(quantized, {}, backbone_nodes(graph)).graph.SerializeToString(),
+        "int8": to_fp16(quantized, {}, backbone_nodes(quantized)).graph.SerializeToString(),
     }
 
 
 @pytest.fixture(scope="module")
-def small(small_graph: onnx.ModelProto) -> dict[str, bytes]:
-    return precisions(small_graph, SIZE_HW)
+def small(small_model: SimpleNet) -> dict[str, bytes]:
+    return precisions(small_model)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -44,8 +40,7 @@ def test_a_mobilenet_compiles(small: dict[str, bytes], precision: str, architect
 @pytest.mark.timeout(1200)
 def test_a_wide_resnet_compiles_and_its_weights_shrink() -> None:
     size_hw = (288, 288)
-    graph = graph_of(random_model(SimpleNetConfig("wide_resnet50_2", ("layer2", "layer3")), size_hw))
-    graphs = precisions(graph, size_hw)
+    graphs = precisions(random_model(SimpleNetConfig("wide_resnet50_2", ("layer2", "layer3")), size_hw))
     for architecture in ARCHITECTURES:
         plans = {name: len(compile_plan(content, size_hw, architecture)) for name, content in graphs.items()}
         assert plans["fp16"] == pytest.approx(plans["fp32"] / 2, rel=0.05)

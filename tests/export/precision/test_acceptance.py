@@ -65,7 +65,7 @@ def test_an_offset_that_the_threshold_follows_flips_nothing(gate: AcceptanceTest
 
 
 def test_a_verdict_that_changes_sides_is_a_flip(gate: AcceptanceTest) -> None:
-    result, _ = gate.judge("int8", Brightness({90: 30.0}), POINT)
+    result, _ = gate.judge("fp16", Brightness({90: 30.0}), POINT)
     assert result.flips == 1
     assert result.score_max == pytest.approx(30 / 99)
     with pytest.raises(ParityError, match=r"1 of 100 verdicts flip, at most 0.5% may") as caught:

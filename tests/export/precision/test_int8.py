@@ -1,100 +1,81 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+import torch
+from onnx import TensorProto, numpy_helper
 
-from simplenet_edge.errors import ConfigError
-from simplenet_edge.export.precision.agreement import Agreement
+from simplenet_edge.comparison import INT8_TOLERANCE, compare
+from simplenet_edge.export.cost import choose_forms
+from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.precision.fp16 import to_fp16
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
-from simplenet_edge.export.precision.int8 import CALIBRATORS, activation_scales, quantizable_layers, quantize
+from simplenet_edge.export.precision.int8 import backbone_nodes, float_layers, int8_layers, with_int8_weights
 from simplenet_edge.export.tensorrt_lint import lint
+from simplenet_edge.export.to_onnx import to_onnx
+from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames
 from tests.export.conftest import difference
-
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def scales(small_graph: onnx.ModelProto, frames: Frames) -> Any:
-    return activation_scales(small_graph, "min-max", frames)
+from tests.models import int8_model
 
 
 @pytest.fixture(scope="module")
-def quantized(small_graph: onnx.ModelProto, scales: Any) -> onnx.ModelProto:
-    return quantize(small_graph, scales, list(quantizable_layers(small_graph)))
+def model(small_model: SimpleNet, frames: Frames) -> SimpleNet:
+    return int8_model(small_model, frames)
 
 
-def test_the_graph_stays_near_fp32_and_passes_the_lint(
-    small_graph: onnx.ModelProto, quantized: onnx.ModelProto, frames: Frames
+@pytest.fixture(scope="module")
+def rounded(model: SimpleNet) -> onnx.ModelProto:
+    return to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec)
+
+
+@pytest.fixture(scope="module")
+def stored(rounded: onnx.ModelProto) -> onnx.ModelProto:
+    return with_int8_weights(rounded)
+
+
+def test_the_graph_computes_what_the_model_does(model: SimpleNet, stored: onnx.ModelProto, frames: Frames) -> None:
+    found, expected = GraphPredictor(stored).predict(frames), model.predict(frames)
+    assert compare(found, expected, 0.0).worst < INT8_TOLERANCE
+    assert lint(stored) == []
+
+
+def test_storing_the_weights_as_integers_changes_no_number(
+    rounded: onnx.ModelProto, stored: onnx.ModelProto, frames: Frames
 ) -> None:
-    assert 1e-4 < difference(quantized, small_graph, frames) < 0.1
-    assert lint(quantized) == []
+    before, after = (GraphPredictor(graph).predict(frames) for graph in (rounded, stored))
+    np.testing.assert_allclose(after.map, before.map, rtol=1e-4, atol=1e-4 * np.ptp(before.map))
+    assert stored.ByteSize() < 0.75 * rounded.ByteSize()
 
 
-def test_only_the_backbone_is_quantised(small_graph: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
-    layers = quantizable_layers(small_graph)
-    assert len(layers) == 39
-    assert next(iter(layers.values())) == "features.0.0"
-    types = {tensor.name: tensor.data_type for tensor in quantized.graph.initializer}
-    dequantized = {node.output[0]: node for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
-    for node in quantized.graph.node:
-        if node.op_type != "Conv":
-            assert node.op_type == "Add" or not dequantized.keys() & set(node.input), (
-                node.name
-            )  # a residual may be INT8
-        elif node.name in layers:
-            weight = dequantized[node.input[1]]
-            assert types[weight.input[0]] == TensorProto.INT8
-            assert node.input[0] in dequantized
-            assert types[node.input[2]] == TensorProto.FLOAT  # the bias
-        else:
-            assert node.input[1].startswith("head.")
-            assert not dequantized.keys() & set(node.input)
+def test_all_convolutions_of_the_backbone_and_no_other(stored: onnx.ModelProto, model: SimpleNet) -> None:
+    n_convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in model.backbone.body.modules())
+    assert float_layers(stored) == []
+    assert int8_layers(stored) == n_convolutions
+    assert any(node.op_type == "Conv" and node.input[1].startswith("head.") for node in stored.graph.node)
 
 
-def test_weights_have_a_scale_a_channel(quantized: onnx.ModelProto) -> None:
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in quantized.graph.initializer}
-    weights = [node for node in quantized.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in shapes]
-    assert len(weights) == 39
-    for node in weights:
-        assert shapes[node.input[1]] == shapes[node.input[0]][:1]
+def test_the_form_is_tensorrts(stored: onnx.ModelProto) -> None:
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in stored.graph.initializer}
+    for node in stored.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale, zero = constants[node.input[1]], constants[node.input[2]]
+            assert scale.dtype == np.float32
+            assert zero.dtype == np.int8
+            assert not zero.any()
+            assert (scale > 0).all()
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            assert scale.shape == (len(constants[node.input[0]]),)  # one a channel
 
 
-def test_the_head_takes_float16_beside_int8(quantized: onnx.ModelProto) -> None:
-    mixed = to_fp16(quantized, {}).graph
-    types = {tensor.name: tensor.data_type for tensor in mixed.graph.initializer}
-    assert lint(mixed) == []
-    scales = {node.input[1] for node in mixed.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
-    assert {types[name] for name in scales} == {TensorProto.FLOAT}
-    assert types["head.branches.1.0.weight/half"] == TensorProto.FLOAT16
-
-
-def test_layers_can_be_left_in_float(small_graph: onnx.ModelProto, scales: Any, frames: Frames) -> None:
-    layers = list(quantizable_layers(small_graph))
-    agreement = Agreement(GraphPredictor(small_graph), frames)
-    all_of_them = agreement.difference(quantize(small_graph, scales, layers))
-    none = agreement.difference(quantize(small_graph, scales, layers, without=layers[1:]))
-    assert 0 < none < all_of_them
-    assert agreement.difference(small_graph) == 0
-
-
-def test_calibrators_differ_and_read_frames_one_by_one(small_graph: onnx.ModelProto, frames: Frames) -> None:
-    tensor = "hardtanh"  # behind the first ReLU6
-    found = {}
-    for name in CALIBRATORS:
-        read = iter(frames)
-        low, high = activation_scales(small_graph, name, read)[tensor].range_value
-        assert next(read, None) is None
-        found[name] = max(abs(float(np.asarray(low).item())), abs(float(np.asarray(high).item())))
-    assert found["percentile 99.99"] < found["min-max"]
-    assert found["entropy"] <= found["min-max"] * 1.01
-
-
-def test_a_backbone_without_convolutions_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no convolution"):
-        quantizable_layers(onnx.ModelProto())
+def test_the_head_takes_float16_beside_int8(stored: onnx.ModelProto, frames: Frames) -> None:
+    half = to_fp16(stored, {}, backbone_nodes(stored)).graph
+    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    weights = [name for name in kinds if name.endswith(".weight/half")]
+    assert weights
+    assert all(name.startswith("head.") for name in weights)
+    assert TensorProto.INT8 in kinds.values()
+    assert int8_layers(half) == int8_layers(stored)
+    assert difference(half, stored, frames) < INT8_TOLERANCE
+    assert lint(half) == []

@@ -1,0 +1,35 @@
+"""Does a precision still find defects? Asked without any: of defects drawn on images of good parts.
+
+Model frames uint8 `(H, W, 3)`; one seed for all precisions, so that each is asked the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+
+from simplenet_edge.evaluation.metrics import image_auroc
+from simplenet_edge.spec import Frames, Predictor
+from simplenet_edge.synthetic.drawn_defects import KINDS
+
+__all__ = ["DrawnTest"]
+
+_IMAGES = 40
+
+
+class DrawnTest:
+    """The first 40 of some good frames, and each with a defect of every kind drawn on it."""
+
+    def __init__(self, frames: Iterable[Frames]) -> None:
+        self._good = list(itertools.islice(frames, _IMAGES))
+
+    def auroc(self, predictor: Predictor) -> float:
+        """AUROC of the frames with a drawn defect against those without."""
+        rng = np.random.default_rng(0)
+        drawn = (draw(rng, frame) for draw in KINDS.values() for frame in self._good)
+        scores = [predictor.predict(frame[np.newaxis]).score[0] for frame in itertools.chain(self._good, drawn)]
+        found = image_auroc(np.array(scores, np.float32), np.arange(len(scores)) >= len(self._good))
+        assert found is not None
+        return found

@@ -1,0 +1,86 @@
+"""INT8 of a training run: quantise its backbone first, then let the head learn on what the quantised backbone gives."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simplenet_edge.data.augment import AugmentConfig, augmented_frames
+from simplenet_edge.data.reading import batched, fitting_batch, read_frames
+from simplenet_edge.model.backbone import Backbone
+from simplenet_edge.model.quantization import quantized
+from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
+from simplenet_edge.spec import Frames, from_dict
+from simplenet_edge.training.run import CALIBRATION_NAME, TrainingRun
+from simplenet_edge.training.run_folder import MARKER_NAME
+from simplenet_edge.training.trainer import retrain
+
+__all__ = ["INT8_FOLDER", "int8_run"]
+
+INT8_FOLDER = "int8"
+"""The run whose head learned in INT8, inside the run that it is of."""
+
+_IMAGES = 32  # that scales and biases come from, with their extra frames; more change them little
+_BATCH = 8
+_FORM = "1"  # of the quantiser: with another one a run is trained anew
+
+
+def int8_run(
+    run: TrainingRun,
+    on_message: OnMessage = ignore_message,
+    progress: Progress = ignore,
+    on_loss: OnLoss = ignore_loss,
+) -> TrainingRun:
+    """The run of the same recipe and images on the backbone of `run` in INT8, trained where it is not there yet.
+
+    It lies in `run`'s folder under `INT8_FOLDER` and is a run like any other; an interrupted one goes on. The backbone
+    is calibrated on training images. Training is on the GPU that `run` was trained on, where that is here, otherwise on
+    the CPU. Raises ConfigError for a backbone without a convolution, DataError where the images are gone or changed.
+    """
+    folder, marker = run.folder / INT8_FOLDER, run.folder / MARKER_NAME
+    key = hashlib.sha256(marker.read_bytes() + f" int8 {_FORM}".encode()).hexdigest()
+    own_marker = folder / MARKER_NAME
+    if own_marker.is_file():
+        if own_marker.read_text(encoding="utf-8", errors="replace") != key:  # of another training in the same folder
+            shutil.rmtree(folder)
+        elif (folder / CALIBRATION_NAME).is_file():
+            return TrainingRun.load(folder)
+    on_message("int8: quantising the backbone")
+    model = _quantized_model(run)
+    on_message("int8: training the head on the quantised backbone")
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(f"int8, {stage}", done, total)
+
+    return retrain(run, model, folder, key, progress=report, on_loss=on_loss)
+
+
+def _quantized_model(run: TrainingRun) -> SimpleNet:
+    """A model like that of the run, on its backbone in INT8, with new networks from the run's seed."""
+    source, recipe = run.model, run.record.train
+    device = "cuda" if torch.cuda.is_available() and torch.cuda.get_device_name() == run.record.device else "cpu"
+    images = run.images("train")
+    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, _IMAGES).round().astype(int))]
+    frames: Iterable[Frames] = (read.frame for read in read_frames(chosen, source.input_spec))
+    if recipe.get("augment") is not None:
+        frames = augmented_frames(frames, from_dict(AugmentConfig, recipe["augment"]), recipe["seed"])
+    read = list(frames)
+
+    def batches() -> Iterator[Tensor]:
+        for batch in batched(read, fitting_batch(_BATCH, source.input_spec.size_hw)):
+            yield source.normalize(torch.from_numpy(np.stack(batch)).to(device))
+
+    source.to(device)
+    backbone = Backbone(source.config.backbone, source.config.layers)
+    backbone.weights_source = source.backbone.weights_source
+    backbone.body = quantized(source.backbone.body, batches)
+    source.to("cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe["seed"])
+        return SimpleNet(source.config, source.input_spec, backbone).to(device)
