@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LINKS_LOST := error: this checkout's symbolic links simplenet_edge/engines and simplenet_edge/export came out as text files; \
 run: git config core.symlinks true && git checkout -- simplenet_edge, or: pip install .
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs gpu-check clean
 
 demo: $(READY)  ## the whole product on parts that it draws itself; WEIGHTS=file.pth uses those weights
 	$(BIN)/simplenet-edge demo --output demo-output --overwrite $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -23,6 +23,9 @@ lint: $(READY)  ## style, types, import rules
 docs: $(READY)  ## the documentation as a web site in site/; a warning is an error
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+gpu-check: $(READY)  ## all that has not run on a GPU, on a machine with one; a step that can't run says why
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) demo-output site build dist *.egg-info
