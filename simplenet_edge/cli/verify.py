@@ -68,8 +68,8 @@ def _verify_layers(bundle: Bundle, engine: str, precision: str, as_json: bool) -
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
-        worst = sorted(found.layers, key=lambda row: -row.worst)[:_SHOWN]
-        rows = [(row.tensor, f"{row.worst:.1e}") for row in worst]
+        worst = sorted(found.layers, key=lambda row: -row.difference)[:_SHOWN]
+        rows = [(row.tensor, f"{row.difference:.1e}") for row in worst]
         print_table(f"{name}, {precision}: {len(found.layers)} tensors", ("tensor", "difference"), rows)
-        note(f"allowed: {found.allowed:.0e} of a tensor's range; {'FAILED' if found.first else 'passed'}")
+        note(f"allowed: {found.allowed:.0e} of a tensor's spread; {'FAILED' if found.first else 'passed'}")
     found.require()

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_layers_are_compared(run: Run, bundle_path: Path) -> None:
     found = output_of(run("verify", bundle_path, "--layers", "--json"))
     assert found["first"] is None
-    assert set(found["layers"][0]) == {"tensor", "worst"}
+    assert set(found["layers"][0]) == {"tensor", "difference"}
     code, out, err = run("verify", bundle_path, "--layers")
     assert code == 0, err
     assert out.count("e-") >= 5  # differences, the largest first

@@ -39,7 +39,7 @@ def test_an_engine_that_computes_the_graph_drifts_nowhere(bundle: Bundle) -> Non
     assert found.first is None
     assert found.layers[-1].tensor in ("score", "map")
     assert len(found.layers) > 30
-    assert np.median([row.worst for row in found.layers]) < 1e-5
+    assert np.median([row.difference for row in found.layers]) < 1e-5
 
 
 @pytest.mark.parametrize("place", [0, 5, -2])
@@ -50,7 +50,7 @@ def test_the_first_tensor_that_drifts_is_named(bundle: Bundle, place: int) -> No
     assert found.first is not None
     assert found.first.tensor == tensor
     before = found.layers[: found.layers.index(found.first)]
-    assert all(row.worst < found.allowed for row in before)
+    assert all(row.difference < found.allowed for row in before)
     with pytest.raises(ParityError, match=f"drifts first at {tensor}"):
         found.require()
 
