@@ -51,7 +51,7 @@ class Bounds:
 BOUNDS = {
     "fp16": Bounds(
         auroc_loss=0.001,
-        drawn_loss=0.005,
+        drawn_loss=0.02,
         flips=0.005,
         rank_correlation=0.99,
         rounding=float(np.finfo(np.float16).eps),

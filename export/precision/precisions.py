@@ -65,12 +65,16 @@ class PrecisionExport:
     trained_on: bool = False
     on_message: OnMessage = ignore_message
 
+    def __post_init__(self) -> None:
+        """Raises DataError for calibration images that look defective, before anything takes long."""
+        _ = self._fp32_point
+
     def fp16(self) -> MadePrecision:
         """FP32's graph in float16, with a threshold of its own.
 
         It is gated on calibration images, on defects drawn on them and, once, on labelled images where there are any.
-        Raises DataError for calibration images that look defective, ParityError, with the figures, where it is not as
-        good as FP32, EngineError for a graph that TensorRT would not parse.
+        Raises ParityError, with the figures, where it is not as good as FP32, EngineError for a graph that TensorRT
+        would not parse.
         """
         half = to_fp16(self.model, self._ranges(self.model))
         predictor = GraphPredictor(half.graph)
@@ -97,7 +101,10 @@ class PrecisionExport:
         found = predictor.predict(frames)
         proof["float16 head"] = compare(found, expected, threshold, INT8_TOLERANCE)
         if not proof["float16 head"].worst <= INT8_TOLERANCE:
-            raise ParityError(f"int8 with its head in float16 differs by {proof['float16 head'].worst:.1e}")
+            raise ParityError(
+                f"int8 with its head in float16 differs by {proof['float16 head'].worst:.1e} (allowed: "
+                f"{INT8_TOLERANCE:.0e}); no bundle was written: please report this"
+            )
         record = self._record("int8", half, predictor, run, INT8_TOLERANCE, proof)
         return MadePrecision(half.graph.SerializeToString(), record, found)
 
@@ -158,7 +165,8 @@ class PrecisionExport:
 
     @cached_property
     def _fp32_point(self) -> OperatingPoint:
-        """From these calibration images. Raises DataError where they look defective."""
+        """From these calibration images."""
+        self.on_message("measuring fp32")
         scores, point = self._scores(self._reference), self.run.operating_point
         refuse_defects(scores.scores, point, self.images.parts)
         return point if self.trained_on else scores.operating_point(point.alpha)
