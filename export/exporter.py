@@ -27,6 +27,7 @@ from simplenet_edge.export.precision.graph_predictor import GraphPredictor
 from simplenet_edge.export.precision.precisions import PRECISIONS, PrecisionExport
 from simplenet_edge.export.to_onnx import OPSET, to_onnx
 from simplenet_edge.imaging.preprocess import preprocess
+from simplenet_edge.model.quantization import is_int8
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, InputSpec, Prediction
 from simplenet_edge.training.int8 import int8_run
@@ -63,10 +64,13 @@ def export_bundle(
     Without `name` it is called as the run's folder or, where that is no more than "run", the folder of its images.
     The figures of an evaluation of the run, where there is one, go into the manifest.
 
-    Raises ParityError where the graph does not compute what the trained model computes, or a precision is not as good
-    as fp32; DataError for calibration images that can't be used; BundleError where `path` can't be written.
+    Raises ConfigError for the INT8 part of a run by itself, ParityError where the graph does not compute what the
+    trained model computes, or a precision is not as good as fp32; DataError for calibration images that can't be used;
+    BundleError where `path` can't be written.
     """
     require_place(path, overwrite)  # before the work, not behind it
+    if is_int8(run.model.backbone.body):
+        raise ConfigError(f"{run.folder} is the INT8 part of a run; export that run with --int8: {run.folder.parent}")
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ConfigError(f"no precision is called {unknown[0]!r}; beside fp32 there are {', '.join(PRECISIONS)}")
     images = calibration_images(run, calibration) if precisions else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +17,7 @@ from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.quantization import quantized
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
-from simplenet_edge.spec import Frames, from_dict
+from simplenet_edge.spec import Frames, from_dict, to_dict
 from simplenet_edge.training.run import CALIBRATION_NAME, TrainingRun
 from simplenet_edge.training.run_folder import MARKER_NAME
 from simplenet_edge.training.trainer import retrain
@@ -43,11 +44,10 @@ def int8_run(
     is calibrated on training images. Training is on the GPU that `run` was trained on, where that is here, otherwise on
     the CPU. Raises ConfigError for a backbone without a convolution, DataError where the images are gone or changed.
     """
-    folder, marker = run.folder / INT8_FOLDER, run.folder / MARKER_NAME
-    key = hashlib.sha256(marker.read_bytes() + f" int8 {_FORM}".encode()).hexdigest()
-    own_marker = folder / MARKER_NAME
-    if own_marker.is_file():
-        if own_marker.read_text(encoding="utf-8", errors="replace") != key:  # of another training in the same folder
+    folder, key = run.folder / INT8_FOLDER, _key(run)
+    marker = folder / MARKER_NAME
+    if marker.is_file():
+        if marker.read_text(encoding="utf-8", errors="replace") != key:  # of another training in the same folder
             shutil.rmtree(folder)
         elif (folder / CALIBRATION_NAME).is_file():
             return TrainingRun.load(folder)
@@ -59,6 +59,14 @@ def int8_run(
         progress(f"int8, {stage}", done, total)
 
     return retrain(run, model, folder, key, progress=report, on_loss=on_loss)
+
+
+def _key(run: TrainingRun) -> str:
+    """What must be equal for INT8 of a run to go on."""
+    model, record = run.model, run.record
+    parts = (to_dict(model.config), to_dict(model.input_spec), record.train, record.data_fingerprint)
+    text = json.dumps([*parts, record.backbone_sha256, record.split, _FORM], sort_keys=True, default=vars)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _quantized_model(run: TrainingRun) -> SimpleNet:

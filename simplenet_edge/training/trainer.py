@@ -232,6 +232,7 @@ def retrain(
     parts = run.record.parts or PartNames("none", *sides)
     checked = _Checked(split, parts, None, run.operating_point.folds is not None)
     with disk_errors(folder), claimed(folder, key, resume=True):
+        key += _backbone_hash(model)  # the features are of this backbone
         again = _train(model, checked, config, folder, key, run.record.data_fingerprint, progress, on_loss, None)
         _drop_working_files(folder)
     return again

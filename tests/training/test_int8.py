@@ -49,7 +49,7 @@ def test_the_head_is_trained_on_the_quantised_backbone(run: TrainingRun) -> None
 
 def test_int8_of_another_training_in_the_same_folder_is_made_anew(run: TrainingRun) -> None:
     int8_run(run)
-    (run.folder / MARKER_NAME).write_text("another")
+    (run.folder / INT8_FOLDER / MARKER_NAME).write_text("another")
     told: list[str] = []
     int8_run(run, told.append)
     assert told

@@ -114,6 +114,11 @@ def test_a_precision_that_fails_names_its_figures_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_int8_part_of_a_run_is_no_run_to_export(bundle: Bundle, run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is the INT8 part of a run; export that run with --int8"):
+        export_bundle(TrainingRun.load(run_folder / INT8_FOLDER), tmp_path / "b")
+
+
 def test_camera_frames_have_golden_frames_of_their_own(run_folder: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch_bounds(patch, {"int8": ANEW})
