@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import statistics
 import sys
@@ -26,11 +25,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from fusion import BareBackbone
-from machine import machine
+from machine import interleaved_ms, machine, summary
 
 from simplenet_edge.bundle import Bundle
+from simplenet_edge.contract import FRAMES
 from simplenet_edge.data.layouts import load_dataset
 from simplenet_edge.engines.cuda_driver import driver_problem
+from simplenet_edge.engines.onnxruntime import CUDA_PROVIDER, OnnxRuntimeCudaEngine, session_options
 from simplenet_edge.engines.selection import engine_problem, open_engine
 from simplenet_edge.engines.tensorrt.cuda_memory import CudaMemory, CudaPython, PyCuda
 from simplenet_edge.engines.verify import verify
@@ -89,18 +90,19 @@ class Steps:
         return found
 
 
-def require_gpu() -> None:
-    """Raises Skipped on a machine without a usable GPU."""
-    if problem := driver_problem():
+def require_gpu(engine: str | None = None) -> None:
+    """Raises Skipped on a machine without a usable GPU, or without what the engine needs."""
+    if problem := (engine and engine_problem(engine)) or driver_problem():
         raise Skipped(problem)
 
 
-def copies(adapter: type[CudaMemory], package: str) -> dict[str, Any]:
+def copies(adapter: type[CudaMemory]) -> dict[str, Any]:
     """There and back through page-locked memory, as queued and as a CUDA graph, and the time that the GPU gives."""
-    if importlib.util.find_spec(package) is None:
-        raise Skipped(f"{package} is not installed")
     require_gpu()
-    cuda = adapter()
+    try:
+        cuda = adapter()
+    except ImportError as error:
+        raise Skipped(f"{adapter.name} is not installed ({error})") from error
     try:
         with cuda.active():
             sent, back = (cuda.host_array((1 << 20,), np.uint8) for _ in range(2))
@@ -154,53 +156,40 @@ def frames_of(bundle: Bundle, batch: int) -> Frames:
     return np.ascontiguousarray(np.resize(golden, (batch, *golden.shape[1:])))
 
 
-def ms_a_frame(call: Callable[[], object], batch: int) -> float:
-    """Median wall time of a frame of a batch, in ms."""
-    for _ in range(3):
-        call()
-    times = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - started) / batch)
-    return round(statistics.median(times), 4)
-
-
 def engine_figures(bundle: Bundle, engine: str, precision: str) -> dict[str, Any]:
     """Golden frames replayed, and ms a frame at each batch."""
-    if problem := engine_problem(engine) or driver_problem():
-        raise Skipped(problem)
+    require_gpu(engine)
     if engine.startswith("tensorrt"):
         build_engine(bundle.path, engine, precision)
     with open_engine(bundle, engine, precision) as opened:
         found = verify(opened).require()
         worst = max(found.max_relative_score_difference, found.max_relative_map_difference)
-        rows = {}
-        for batch in BATCHES:
-            frames = frames_of(bundle, batch)
-            rows[f"ms_a_frame_batch_{batch}"] = ms_a_frame(partial(opened.predict, frames), batch)
+        calls = {batch: partial(opened.predict, frames_of(bundle, batch)) for batch in BATCHES}
+        times = interleaved_ms({str(batch): call for batch, call in calls.items()}, ROUNDS)
+        rows = {
+            f"ms_a_frame_batch_{batch}": round(statistics.median(times[str(batch)]) / batch, 4) for batch in BATCHES
+        }
         return {"provider": opened.provider, "worst_difference": worst, **rows}
 
 
 def head_over_backbone(run: TrainingRun, bundle: Bundle) -> dict[str, Any]:
     """The whole FP32 graph over its bare backbone, in ONNX Runtime's CUDA provider."""
-    if problem := engine_problem("onnxruntime-cuda") or driver_problem():
-        raise Skipped(problem)
+    require_gpu(OnnxRuntimeCudaEngine.name)
     import onnxruntime
 
     model = run.model
     bare = to_onnx(
         BareBackbone(DeployedSimpleNet(model, choose_forms(model)), model.input_spec.size_hw), model.input_spec
     )
-    sessions = [
-        onnxruntime.InferenceSession(content, providers=["CUDAExecutionProvider"])
-        for content in (bundle.graph(), bare.SerializeToString())
-    ]
+    sessions = {
+        name: onnxruntime.InferenceSession(content, session_options(onnxruntime), providers=[CUDA_PROVIDER])
+        for name, content in (("whole", bundle.graph()), ("backbone", bare.SerializeToString()))
+    }
     found = {}
     for batch in BATCHES:
-        frames = frames_of(bundle, batch)
-        whole, backbone = (ms_a_frame(partial(session.run, None, {"frames": frames}), batch) for session in sessions)
-        found[f"batch_{batch}"] = {"whole_ms": whole, "backbone_ms": backbone, "ratio": round(whole / backbone, 3)}
+        frames = {FRAMES: frames_of(bundle, batch)}
+        calls = {name: partial(session.run, None, frames) for name, session in sessions.items()}
+        found[f"batch_{batch}"] = summary(interleaved_ms(calls, ROUNDS), "backbone")
     return found
 
 
@@ -225,8 +214,8 @@ def main() -> None:
     options = cli.parse_args()
     steps = Steps()
     started = time.perf_counter()
-    for adapter, package in ((CudaPython, "cuda"), (PyCuda, "pycuda")):
-        steps.run(f"copies, {adapter.name}", partial(copies, adapter, package))
+    for adapter in (CudaPython, PyCuda):
+        steps.run(f"copies, {adapter.name}", partial(copies, adapter))
     with working_folder(options.work) as folder:
         run = steps.run("training", partial(trained, folder, options.images, options.size))
         if run is not None:

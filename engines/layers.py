@@ -7,6 +7,7 @@ What has run on which hardware: docs/hardware-status.md.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.contract import FRAMES, one_line
-from simplenet_edge.engines.onnxruntime import CUDA_PROVIDER, OnnxRuntimeCudaEngine, OnnxRuntimeEngine
+from simplenet_edge.engines.onnxruntime import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    OnnxRuntimeCudaEngine,
+    OnnxRuntimeEngine,
+    session_options,
+)
 from simplenet_edge.errors import ConfigError, EngineError, EngineUnavailable, ParityError
 from simplenet_edge.spec import Frames
 
@@ -24,7 +31,6 @@ __all__ = ["LAYER_ENGINES", "LayerComparison", "LayerDifference", "compare_layer
 
 LAYER_ENGINES = (OnnxRuntimeEngine.name, OnnxRuntimeCudaEngine.name, "tensorrt")
 
-_CPU = "CPUExecutionProvider"
 _ALLOWED = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
 """The difference of a tensor that the precision's rounding explains. In INT8 a value between two steps may fall to
 either side, and layers behind it see a whole step."""
@@ -40,20 +46,29 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class LayerComparison:
-    """All tensors in the graph's order, and the first that differs by more than `allowed`; None where none does."""
+    """All tensors in the graph's order, and how far each may differ."""
 
     engine: str
     precision: str
     allowed: float
     layers: tuple[LayerDifference, ...]
-    first: LayerDifference | None
+
+    @property
+    def first(self) -> LayerDifference | None:
+        """The first that differs by more than `allowed`; None where none does."""
+        return next((row for row in self.layers if not row.difference <= self.allowed), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        first = self.first
+        return {**dataclasses.asdict(self), "first": None if first is None else dataclasses.asdict(first)}
 
     def require(self) -> LayerComparison:
         """Itself where no tensor drifts; raises ParityError otherwise."""
-        if self.first is not None:
+        if (first := self.first) is not None:
             raise ParityError(
-                f"{self.engine} ({self.precision}) drifts first at {self.first.tensor}: expected at most "
-                f"{self.allowed:.0e} of the tensor's spread, found {self.first.difference:.1e}; what reads it follows. "
+                f"{self.engine} ({self.precision}) drifts first at {first.tensor}: expected at most "
+                f"{self.allowed:.0e} of the tensor's spread, found {first.difference:.1e}; what reads it follows. "
                 "Build the engine again, take another precision, or report this"
             )
         return self
@@ -86,14 +101,17 @@ def compare_layers(
 
     def session(content: bytes, provider: str, optimized: bool) -> Any:
         marked = onnx_backend.ModifyOutputs(onnx_backend.OnnxFromBytes(content), outputs=everything)
-        return _session(ort, onnx_backend.BytesFromOnnx(marked)(), provider, optimized)
+        options = session_options(ort)
+        if not optimized:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return ort.InferenceSession(onnx_backend.BytesFromOnnx(marked)(), options, providers=[provider])
 
-    reference = onnxrt.OnnxrtRunner(session(graph, _CPU, optimized=False), name="reference")
+    reference = onnxrt.OnnxrtRunner(session(graph, CPU_PROVIDER, optimized=False), name="reference")
     content = found or graph
     if engine == "tensorrt":
         runner = _tensorrt_runner(content, frames, everything)
     else:
-        provider = CUDA_PROVIDER if engine == OnnxRuntimeCudaEngine.name else _CPU
+        provider = CUDA_PROVIDER if engine == OnnxRuntimeCudaEngine.name else CPU_PROVIDER
         runner = onnxrt.OnnxrtRunner(session(content, provider, optimized=True), name=engine)
     try:
         results = comparator.Comparator.run([reference, runner], data_loader=[{FRAMES: frames}])
@@ -101,18 +119,7 @@ def compare_layers(
     except Exception as error:  # polygraphy's own, and those of the libraries behind it
         raise EngineError(f"{engine} can't run the graph with every tensor an output ({one_line(error)})") from error
     rows = tuple(LayerDifference(name, _difference(expected[name], other[name])) for name in _common(expected, other))
-    allowed = _ALLOWED[precision]
-    first = next((row for row in rows if not row.difference <= allowed), None)
-    return LayerComparison(engine, precision, allowed, rows, first)
-
-
-def _session(ort: Any, graph: bytes, provider: str, optimized: bool) -> Any:
-    """With the options of the engine, or as the graph stands."""
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if not optimized:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(graph, options, providers=[provider])
+    return LayerComparison(engine, precision, _ALLOWED[precision], rows)
 
 
 def _tensorrt_runner(graph: bytes, frames: Frames, everything: Any) -> Any:

@@ -19,10 +19,10 @@ from simplenet_edge.engines.cuda_driver import require_driver
 from simplenet_edge.errors import EngineError, EngineUnavailable
 from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["CUDA_PROVIDER", "OnnxRuntimeCudaEngine", "OnnxRuntimeEngine"]
+__all__ = ["CPU_PROVIDER", "CUDA_PROVIDER", "OnnxRuntimeCudaEngine", "OnnxRuntimeEngine", "session_options"]
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
-_CPU_PROVIDER = "CPUExecutionProvider"
+CPU_PROVIDER = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity: 0 verbose .. 4 fatal
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
@@ -53,9 +53,7 @@ class OnnxRuntimeEngine(Engine):
         onnxruntime = _import_library(self._extra)
         providers = self._providers(onnxruntime)
         graph = self.bundle.graph(self.precision)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it rounds biases, and is no faster
+        options = session_options(onnxruntime)
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         try:
@@ -77,7 +75,7 @@ class OnnxRuntimeEngine(Engine):
         self._session = session
 
     def _providers(self, onnxruntime: Any) -> list[tuple[str, dict[str, str]]]:
-        return [(_CPU_PROVIDER, {})]
+        return [(CPU_PROVIDER, {})]
 
     def _predict(self, frames: Frames) -> Prediction:
         try:
@@ -110,7 +108,18 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         if hasattr(onnxruntime, "preload_dlls"):  # finds the CUDA and cuDNN libraries that pip installed
             with contextlib.redirect_stdout(sys.stderr):
                 onnxruntime.preload_dlls()
-        return [(CUDA_PROVIDER, {"use_tf32": "0"}), (_CPU_PROVIDER, {})]
+        return [(CUDA_PROVIDER, {"use_tf32": "0"}), (CPU_PROVIDER, {})]
+
+
+def session_options(onnxruntime: Any) -> Any:
+    """Options of a session that logs errors only and computes Q/DQ pairs as they stand, in float32.
+
+    Its own 8-bit kernels round biases, saturate on older processors, and are no faster with these graphs.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
 
 
 def _require_provider(asked: str, used: list[str]) -> None:

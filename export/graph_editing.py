@@ -11,11 +11,10 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from simplenet_edge.engines.onnxruntime import CPU_PROVIDER, session_options
 from simplenet_edge.spec import Frames
 
 __all__ = ["copy_of", "cpu_session", "drop_unused", "measure"]
-
-_ERRORS_ONLY = 3
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -26,15 +25,9 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def cpu_session(graph: onnx.ModelProto | bytes) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU, which computes Q/DQ pairs as they stand, in float32.
-
-    Its own 8-bit kernels saturate on older processors; the result here depends on none.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    """ONNX Runtime on the CPU with the engine's options, see `session_options`."""
     text = graph if isinstance(graph, bytes) else graph.SerializeToString()
-    return onnxruntime.InferenceSession(text, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(text, session_options(onnxruntime), providers=[CPU_PROVIDER])
 
 
 def measure(

@@ -21,7 +21,7 @@ from simplenet_edge.data.groups import part_labels
 from simplenet_edge.data.layouts import Sample, load_dataset
 from simplenet_edge.data.reading import read_frames
 from simplenet_edge.errors import DataError
-from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, from_dict
+from simplenet_edge.spec import Frames, InputSpec, OperatingPoint
 from simplenet_edge.threshold import threshold_rank
 from simplenet_edge.training.run import TrainingRun
 
@@ -95,10 +95,10 @@ def calibration_images(run: TrainingRun, folder: Path | None = None) -> Calibrat
 
 def _extra_frames(run: TrainingRun) -> tuple[AugmentConfig | None, int]:
     """Which extra frames the run calibrated on, and their seed."""
-    recipe = run.record.train
-    if run.operating_point.n_calibration == len(run.calibration_scores) or recipe.get("augment") is None:
+    augment = run.record.augment
+    if run.operating_point.n_calibration == len(run.calibration_scores) or augment is None:
         return None, 0
-    return from_dict(AugmentConfig, recipe["augment"]), int(recipe["seed"])
+    return augment, int(run.record.train["seed"])
 
 
 def too_few_warning(images: CalibrationImages) -> str | None:

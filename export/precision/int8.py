@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import helper, numpy_helper
 
 from simplenet_edge.export.graph_editing import copy_of, drop_unused
-from simplenet_edge.model.quantization import INT8_MAX
+from simplenet_edge.model.quantization import weight_scales
 
 __all__ = ["backbone_nodes", "float_layers", "int8_layers", "with_int8_weights"]
 
@@ -30,7 +31,7 @@ def with_int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in stored.graph.node:
         if node.op_type == "Conv" and node.input[0] in rounded:
             name = node.input[1]
-            values, scale = _integers(numpy_helper.to_array(weights[name]))
+            values, scale = _integers(numpy_helper.to_array(weights[name]).copy())
             parts = {"int8": values, "scale": scale, "zero": np.zeros(len(scale), np.int8)}
             stored.graph.initializer.extend(
                 numpy_helper.from_array(value, f"{name}/{part}") for part, value in parts.items()
@@ -85,6 +86,5 @@ def _rounded_tensors(model: onnx.ModelProto) -> set[str]:
 
 def _integers(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """A rounded weight `(O, I, k, k)` as integers and a scale for each of its channels `(O,)`."""
-    top = np.abs(weight).max(axis=(1, 2, 3))
-    scale = np.where(top > 0, top / np.float32(INT8_MAX), np.float32(1)).astype(np.float32)
+    scale = weight_scales(torch.from_numpy(weight)).numpy()
     return np.rint(weight / scale[:, None, None, None]).astype(np.int8), scale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,7 +65,7 @@ def _verify_layers(bundle: Bundle, engine: str, precision: str, as_json: bool) -
     name = "onnxruntime" if engine == "auto" else engine
     found = compare_layers(bundle.graph(precision), frames[:1], name, precision)
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(found.to_dict())
     else:
         worst = sorted(found.layers, key=lambda row: -row.difference)[:_SHOWN]
         rows = [(row.tensor, f"{row.difference:.1e}") for row in worst]

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -247,10 +247,14 @@ def read_whole_mask(sample: Sample, image_hw: tuple[int, int]) -> npt.NDArray[np
     return whole
 
 
-def fingerprint(samples: Sequence[Sample]) -> str:
-    """SHA-256 in hex over the names and contents of the samples, whatever their order. Raises DataError."""
+def fingerprint(samples: Sequence[Sample], hashes: Mapping[Path, str] | None = None) -> str:
+    """SHA-256 in hex over the names and contents of the samples, whatever their order. Raises DataError.
+
+    `hashes` are the `content_hash` of each file where they are known already.
+    """
+    known = hashes or {}
     digest = hashlib.sha256()
-    for name, content in sorted((sample.name, content_hash(sample.path)) for sample in samples):
+    for name, content in sorted((one.name, known.get(one.path) or content_hash(one.path)) for one in samples):
         digest.update(os.fsencode(name) + b"\0" + content.encode())
     return digest.hexdigest()
 

@@ -26,7 +26,7 @@ from torch.fx import GraphModule, Node
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.batch_norms import fold_batch_norms
 
-__all__ = ["INT8_MAX", "Quantizer", "int8_structure", "is_int8", "quantized"]
+__all__ = ["INT8_MAX", "Quantizer", "int8_structure", "is_int8", "quantized", "rounded_weight", "weight_scales"]
 
 INT8_MAX = 127
 _INT8_MIN = -128
@@ -85,7 +85,7 @@ def quantized(body: GraphModule, batches: Callable[[], Iterable[Tensor]]) -> Gra
     _centre(exact)
     names = [str(node.target) for node in _convolutions(exact)]
     largest = _largest(exact, names, batches, lambda inputs, _: inputs.abs().amax())
-    scales = {name: torch.where(top > 0, top / INT8_MAX, torch.ones_like(top)) for name, top in largest.items()}
+    scales = {name: _scale(top) for name, top in largest.items()}
     _round_weights(exact, scales, batches)
     for node, quantizer in _insert_quantizers(exact):
         quantizer.scale.copy_(scales[str(node.target)])
@@ -202,9 +202,18 @@ def _round_weights(body: GraphModule, scales: dict[str, Tensor], batches: Callab
 
 def rounded_weight(weight: Tensor) -> Tensor:
     """A convolution's weight `(O, I, k, k)` in multiples of a scale a channel, of which INT8 has enough."""
-    top = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
-    scale = torch.where(top > 0, top / INT8_MAX, torch.ones_like(top))
+    scale = weight_scales(weight).view(-1, 1, 1, 1)
     return torch.round(weight / scale) * scale
+
+
+def weight_scales(weight: Tensor) -> Tensor:
+    """The scale of each channel `(O,)` of a weight `(O, I, k, k)`; rounding by it leaves it as it is."""
+    return _scale(weight.abs().amax(dim=(1, 2, 3)))
+
+
+def _scale(top: Tensor) -> Tensor:
+    """The step by which INT8 reaches `top`; 1 where nothing is to be reached."""
+    return torch.where(top > 0, top / INT8_MAX, torch.ones_like(top))
 
 
 def _rounded(x: Tensor, scale: Tensor) -> Tensor:

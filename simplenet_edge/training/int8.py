@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from simplenet_edge.data.augment import AugmentConfig, augmented_frames
-from simplenet_edge.data.reading import batched, fitting_batch, read_frames
+from simplenet_edge.data.augment import augmented_frames
+from simplenet_edge.data.reading import Split, batched, fitting_batch, read_frames
+from simplenet_edge.data.samples import Sample
 from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.quantization import quantized
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
-from simplenet_edge.spec import Frames, from_dict, to_dict
+from simplenet_edge.spec import Frames, to_dict
 from simplenet_edge.training.run import CALIBRATION_NAME, TrainingRun
 from simplenet_edge.training.run_folder import MARKER_NAME
 from simplenet_edge.training.trainer import retrain
@@ -52,13 +53,14 @@ def int8_run(
         elif (folder / CALIBRATION_NAME).is_file():
             return TrainingRun.load(folder)
     on_message("int8: quantising the backbone")
-    model = _quantized_model(run)
+    split = Split(run.images("train"), run.images("calibration"))
+    model = _quantized_model(run, split.train)
     on_message("int8: training the head on the quantised backbone")
 
     def report(stage: str, done: int, total: int) -> None:
         progress(f"int8, {stage}", done, total)
 
-    return retrain(run, model, folder, key, progress=report, on_loss=on_loss)
+    return retrain(run, model, split, folder, key, progress=report, on_loss=on_loss)
 
 
 def _key(run: TrainingRun) -> str:
@@ -69,15 +71,14 @@ def _key(run: TrainingRun) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _quantized_model(run: TrainingRun) -> SimpleNet:
+def _quantized_model(run: TrainingRun, images: Sequence[Sample]) -> SimpleNet:
     """A model like that of the run, on its backbone in INT8, with new networks from the run's seed."""
-    source, recipe = run.model, run.record.train
+    source, augment, seed = run.model, run.record.augment, run.record.train["seed"]
     device = "cuda" if torch.cuda.is_available() and torch.cuda.get_device_name() == run.record.device else "cpu"
-    images = run.images("train")
     chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, _IMAGES).round().astype(int))]
     frames: Iterable[Frames] = (read.frame for read in read_frames(chosen, source.input_spec))
-    if recipe.get("augment") is not None:
-        frames = augmented_frames(frames, from_dict(AugmentConfig, recipe["augment"]), recipe["seed"])
+    if augment is not None:
+        frames = augmented_frames(frames, augment, seed)
     read = list(frames)
 
     def batches() -> Iterator[Tensor]:
@@ -90,5 +91,5 @@ def _quantized_model(run: TrainingRun) -> SimpleNet:
     backbone.body = quantized(source.backbone.body, batches)
     source.to("cpu")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe["seed"])
+        torch.manual_seed(seed)
         return SimpleNet(source.config, source.input_spec, backbone).to(device)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.bundle_files import npy_array, npy_bytes
+from simplenet_edge.data.augment import AugmentConfig
 from simplenet_edge.data.near_duplicates import NO_DESCRIPTOR
 from simplenet_edge.data.reading import fingerprint
 from simplenet_edge.data.samples import Sample
@@ -116,6 +117,12 @@ class TrainingRecord:
     seconds: StageSeconds
     versions: dict[str, str]
     parts: PartNames | None = None  # None in runs of versions that did not keep it
+
+    @property
+    def augment(self) -> AugmentConfig | None:
+        """The extra frames of the recipe. Raises ConfigError for damaged values."""
+        values = self.train.get("augment")
+        return None if values is None else from_dict(AugmentConfig, values)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingRecord:

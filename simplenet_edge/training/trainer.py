@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +21,13 @@ import numpy.typing as npt
 import torch
 
 from simplenet_edge.bundle_files import npy_bytes
-from simplenet_edge.data.augment import AugmentConfig, augmented_frames
+from simplenet_edge.data.augment import augmented_frames
 from simplenet_edge.data.facts import gather_facts, refuse_untrainable
 from simplenet_edge.data.findings import image_findings
 from simplenet_edge.data.groups import absolute_group, labels_by_name
 from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, split_good
+from simplenet_edge.data.samples import content_hash
 from simplenet_edge.files import disk_errors, write_bytes
 from simplenet_edge.model.embedder import FastPredictor
 from simplenet_edge.model.simplenet import SimpleNet
@@ -80,13 +81,14 @@ def train(
     holds another run or another process trains in it, DataError for images that can't be used or teach nothing, or
     where the disk refuses.
     """
-    data_fingerprint = fingerprint(good)
+    hashes = {sample.path: content_hash(sample.path) for sample in good}
+    data_fingerprint = fingerprint(good, hashes)
     key = _run_key(model, config, data_fingerprint, labels_by_name(good, config.group))
     with disk_errors(folder), claimed(folder, key, resume) as finished:
         if finished:
             run = TrainingRun.load(folder)
         else:
-            checked = _checked_split(model, good, config, progress, on_message)
+            checked = _checked_split(model, good, hashes, config, progress, on_message)
             run = _train(model, checked, config, folder, key, data_fingerprint, progress, on_loss, after_meta_epoch)
         _drop_working_files(folder)
     return run
@@ -94,13 +96,19 @@ def train(
 
 class _Checked(NamedTuple):
     split: Split
+    sources: ImageSources
     parts: PartNames
     descriptors: npt.NDArray[np.float16] | None  # of all images, where parts were found by their looks
     cross: bool  # parts are few: both sides of the split are all images, see `cross_calibration`
 
 
 def _checked_split(
-    model: SimpleNet, good: Sequence[Sample], config: TrainConfig, progress: Progress, on_message: OnMessage
+    model: SimpleNet,
+    good: Sequence[Sample],
+    hashes: Mapping[Path, str],
+    config: TrainConfig,
+    progress: Progress,
+    on_message: OnMessage,
 ) -> _Checked:
     """The split of good parts that have been looked over. Raises DataError where they can't teach anything."""
     check_bit_depth(good, model.input_spec)
@@ -122,7 +130,13 @@ def _checked_split(
         split = split_good(good, share, config.seed, [one.pixels for one in facts], [parts[one.name] for one in good])
     sides = ({sample.name: parts[sample.name] for sample in side} for side in (split.train, split.calibration))
     descriptors = np.stack([one.descriptor for one in facts]) if config.group == "auto" else None
-    return _Checked(split, PartNames(absolute_group(config.group), *sides), descriptors, cross)
+    sources = ImageSources(
+        _paths(split.calibration),
+        fingerprint(split.calibration, hashes),
+        _paths(split.train),
+        fingerprint(split.train, hashes),
+    )
+    return _Checked(split, sources, PartNames(absolute_group(config.group), *sides), descriptors, cross)
 
 
 def _train(
@@ -136,7 +150,7 @@ def _train(
     on_loss: OnLoss,
     after_meta_epoch: AfterMetaEpoch | None,
 ) -> TrainingRun:
-    split, parts, descriptors, cross = checked
+    split, sources, parts, descriptors, cross = checked
     started = time.perf_counter()
     names = "\0".join(sample.name for sample in split.calibration)
     key += hashlib.sha256(os.fsencode(names)).hexdigest()  # features of other images must not be taken up
@@ -178,9 +192,7 @@ def _train(
         split=SplitNames(
             tuple(sample.name for sample in split.train), tuple(sample.name for sample in split.calibration)
         ),
-        sources=ImageSources(
-            _paths(split.calibration), fingerprint(split.calibration), _paths(split.train), fingerprint(split.train)
-        ),
+        sources=sources,
         corrupt=(*cache.corrupt, *_named(found.corrupt)),
         data_fingerprint=data_fingerprint,
         patches=PatchCounts(cache.n_images, len(cache.rows)),
@@ -212,28 +224,26 @@ def _train(
 def retrain(
     run: TrainingRun,
     model: SimpleNet,
+    split: Split,
     folder: Path,
     key: str,
     *,
     progress: Progress = ignore,
     on_loss: OnLoss = ignore_loss,
 ) -> TrainingRun:
-    """Train another model on the images of a finished run, by its recipe and split as they were.
+    """Train another model by the recipe of a finished run, on its `split`: the `images` of both sides.
 
     What was interrupted in `folder` under the same `key` goes on. Raises ConfigError where `folder` holds another run
-    or another process trains in it, DataError where the images are gone or changed, or the disk refuses.
+    or another process trains in it, DataError where the disk refuses.
     """
-    recipe = dict(run.record.train)
-    if recipe.get("augment") is not None:
-        recipe["augment"] = from_dict(AugmentConfig, recipe["augment"])
-    config = from_dict(TrainConfig, recipe)
-    split = Split(run.images("train"), run.images("calibration"))
-    sides = ({sample.name: sample.name for sample in side} for side in (split.train, split.calibration))
-    parts = run.record.parts or PartNames("none", *sides)
-    checked = _Checked(split, parts, None, run.operating_point.folds is not None)
+    record = run.record
+    assert record.parts is not None  # older than the places of the training images, without which there is no split
+    assert record.sources is not None
+    config = from_dict(TrainConfig, {**record.train, "augment": record.augment})
+    checked = _Checked(split, record.sources, record.parts, None, run.operating_point.folds is not None)
     with disk_errors(folder), claimed(folder, key, resume=True):
         key += _backbone_hash(model)  # the features are of this backbone
-        again = _train(model, checked, config, folder, key, run.record.data_fingerprint, progress, on_loss, None)
+        again = _train(model, checked, config, folder, key, record.data_fingerprint, progress, on_loss, None)
         _drop_working_files(folder)
     return again
 
