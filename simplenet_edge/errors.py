@@ -24,6 +24,7 @@ __all__ = [
     "EngineInputError",
     "EngineUnavailable",
     "ParityError",
+    "RecipeError",
     "SimpleNetEdgeError",
     "SinkError",
     "SourceError",
@@ -79,6 +80,12 @@ class ParityError(SimpleNetEdgeError):
     """Two ways to compute the same numbers disagree by more than the tolerance."""
 
     exit_code = 7
+
+
+class RecipeError(SimpleNetEdgeError):
+    """A recipe that the line does not have, or whose model is not loaded."""
+
+    exit_code = 10
 
 
 class SourceError(SimpleNetEdgeError):

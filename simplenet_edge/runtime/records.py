@@ -11,17 +11,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from simplenet_edge.errors import DataError
 from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.regions import Region, total_area
 from simplenet_edge.spec import Frames
 
-__all__ = ["Cause", "FrameRecord", "FrameResult", "VerdictName", "as_text"]
+__all__ = ["Cause", "FrameRecord", "FrameResult", "Part", "VerdictName", "as_text"]
 
 VerdictName = Literal["OK", "NG", "INVALID"]
 
-Cause = Literal["source", "engine", "deadline", "watch"]
-"""Why a frame is INVALID: the camera or file gave no image, the engine failed, the verdict came too late, or the
-watch (`simplenet_edge.runtime.drift.drift_monitor`) says that frames like this one can't be trusted."""
+Cause = Literal["source", "recipe", "engine", "deadline", "watch"]
+"""Why a frame is INVALID: the camera or file gave no image, no loaded model belongs to the part's recipe, the engine
+failed, the verdict came too late, or the watch (`simplenet_edge.runtime.drift.drift_monitor`) says that frames like
+this one can't be trusted."""
+
+
+_MOST_TEXT = 128
 
 
 def as_text(name: str) -> str:
@@ -29,13 +34,33 @@ def as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+@dataclass(frozen=True)
+class Part:
+    """The part that a frame shows, as whoever triggers the frame calls it. Raises DataError.
+
+    `id` goes into the record, the pictures and the answer; `recipe` chooses the bundle that judges the frame, None the
+    recipe that the line has selected. Both are printable and have at most 128 characters.
+    """
+
+    id: str | None = None
+    recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, text in (("part id", self.id), ("recipe", self.recipe)):
+            if text is not None and not (text.isprintable() and 0 < len(text) <= _MOST_TEXT):
+                raise DataError(
+                    f"expected a {name} of 1 to {_MOST_TEXT} printable characters, found {text[:_MOST_TEXT]!r}"
+                )
+
+
 @dataclass(frozen=True, eq=False)
 class FrameRecord:
     """One frame: an image, or an `error` that says why it can't be inspected. `frame_id` counts from 0 in its source.
 
     A gap in the ids of a live camera is frames that came while the line was busy; `dropped` counts them since the
-    start. `Source.frames` fills in `camera`, and `offset_xy`: where the image lies in the camera's. `reply` is called
-    with the result, for whoever waits for the verdict on just this frame; it must not block.
+    start. `part` is what is known of the part. `Source.frames` fills in `camera`, and `offset_xy`: where the image lies
+    in the camera's. `reply` is called with the result, for whoever waits for the verdict on just this frame; it must
+    not block.
     """
 
     frame_id: int
@@ -47,6 +72,7 @@ class FrameRecord:
     offset_xy: tuple[int, int] = (0, 0)
     monotonic_s: float = field(default_factory=time.monotonic)
     dropped: int = 0
+    part: Part = Part()
     reply: Callable[[FrameResult], None] | None = None
 
     def __post_init__(self) -> None:
@@ -58,14 +84,15 @@ class FrameRecord:
 class FrameResult:
     """What became of one frame. `reason` and `cause` say why it is INVALID; None where OK or NG stands.
 
-    `detection` is None where the frame was never scored; a frame that is INVALID for its deadline or its drift
+    `bundle_id` and `threshold` are None where no loaded model belongs to the frame's recipe. `detection` is None where
+    the frame was never scored; a frame that is INVALID for its deadline or its drift
     keeps its score as evidence. `regions` are in pixels of the camera image; None where the bundle has no pixel
     threshold. `latency_ms` is from the frame's arrival to its verdict.
     """
 
     record: FrameRecord
-    bundle_id: str
-    threshold: float
+    bundle_id: str | None
+    threshold: float | None
     detection: Detection | None
     reason: str | None = None
     cause: Cause | None = None
@@ -89,6 +116,8 @@ class FrameResult:
             "camera": self.record.camera,
             "frame_id": self.record.frame_id,
             "name": self.record.name,
+            "part_id": self.record.part.id,
+            "recipe": self.record.part.recipe,
             "wall_time": self.record.wall_time.isoformat(timespec="milliseconds"),
             "monotonic_s": round(self.record.monotonic_s, 6),
             "verdict": self.verdict,

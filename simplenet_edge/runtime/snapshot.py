@@ -15,6 +15,7 @@ __all__ = [
     "LineSnapshot",
     "LineState",
     "ModelSnapshot",
+    "RecipesSnapshot",
     "ShadowSnapshot",
     "ShiftSnapshot",
     "SinkSnapshot",
@@ -90,6 +91,17 @@ class ModelSnapshot:
 
 
 @dataclass(frozen=True)
+class RecipesSnapshot:
+    """The recipes of the line by their names."""
+
+    selected: str  # of frames that name none
+    names: tuple[str, ...]
+    loaded: tuple[str, ...]
+    loading: str | None
+    errors: dict[str, str]  # why some were not loaded
+
+
+@dataclass(frozen=True)
 class ShadowSnapshot:
     """How the second model would have judged."""
 
@@ -121,6 +133,7 @@ class LineSnapshot:
     pulse_age_s: float  # since the thread that runs the engine was last between two frames
     state: LineState
     model: ModelSnapshot | None
+    recipes: RecipesSnapshot | None
     shadow: ShadowSnapshot | None
     watch: dict[str, dict[str, Any]]  # DriftMonitor.snapshot() of each camera, about once a second
     sinks: dict[str, SinkSnapshot]

@@ -21,6 +21,7 @@ from simplenet_edge.runtime.snapshot import (
     LineSnapshot,
     LineState,
     ModelSnapshot,
+    RecipesSnapshot,
     ShadowSnapshot,
     ShiftSnapshot,
     SinkSnapshot,
@@ -102,6 +103,7 @@ class LineStatus:
         self._started_s = self._pulse_s = time.monotonic()
         self._state: LineState = "starting"
         self._model: ModelSnapshot | None = None
+        self._recipes: RecipesSnapshot | None = None
         self._shadow: ShadowSnapshot | None = None
         self._drift: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SinkSnapshot] = {}
@@ -146,10 +148,16 @@ class LineStatus:
         with self._lock:
             self._state, self._pulse_s = state, time.monotonic()
 
-    def put_parts(self, model: ModelSnapshot, shadow: ShadowSnapshot | None, sinks: Mapping[str, SinkSnapshot]) -> None:
-        """Replace what is known of the model, of its shadow and of the sinks."""
+    def put_parts(
+        self,
+        model: ModelSnapshot,
+        recipes: RecipesSnapshot,
+        shadow: ShadowSnapshot | None,
+        sinks: Mapping[str, SinkSnapshot],
+    ) -> None:
+        """Replace what is known of the model, of the recipes, of the model's shadow and of the sinks."""
         with self._lock:
-            self._model, self._shadow, self._sinks = model, shadow, dict(sinks)
+            self._model, self._recipes, self._shadow, self._sinks = model, recipes, shadow, dict(sinks)
 
     def put_drift(self, drift: Mapping[str, dict[str, Any]]) -> None:
         """Replace what the drift monitors of the cameras say."""
@@ -179,6 +187,7 @@ class LineStatus:
                 pulse_age_s=now_s - self._pulse_s,
                 state=self._state,
                 model=self._model,
+                recipes=self._recipes,
                 shadow=self._shadow,
                 watch=self._drift,
                 sinks=self._sinks,

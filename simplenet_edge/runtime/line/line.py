@@ -1,7 +1,7 @@
 """The line: frames from cameras, verdicts from one engine, results to sinks, each stage in threads of its own.
 
     source threads     grab, crop, preprocess                     one for each camera
-    the caller's       the engine, on at most one frame of each camera at a time
+    the caller's       the engines, on at most one frame of each camera at a time
     the result stage   regions, drift, deadline, counting, and handing over to the sinks
     sink threads       one for each sink
 
@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simplenet_edge.errors import ConfigError, EngineError, SourceError
@@ -28,9 +28,10 @@ from simplenet_edge.runtime.line.fair_queue import FairQueue
 from simplenet_edge.runtime.line.inspect import Prepared, inspect, prepare
 from simplenet_edge.runtime.line.model_slot import ModelSlot
 from simplenet_edge.runtime.line.process import notify_systemd, signals_handled, switching_fast
+from simplenet_edge.runtime.line.recipes import RecipeConfig, Recipes
 from simplenet_edge.runtime.line.result_stage import ResultStage
 from simplenet_edge.runtime.line.shadow import Shadow
-from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.records import FrameRecord, FrameResult
 from simplenet_edge.runtime.sinks.base import Sink
 from simplenet_edge.runtime.sinks.worker import SinkWorker, WorkerTimings
 from simplenet_edge.runtime.snapshot import LineState
@@ -98,10 +99,12 @@ class Summary:
 
 
 class Line:
-    """Cameras, one model, sinks. `run` is called once; everything else may be called from any thread while it runs.
+    """Cameras, a model for each recipe, sinks. `run` is called once; everything else may be called from any thread
+    while it runs.
 
     `reload` loads the model that `swap` puts in place of the present one where there is no shadow to promote. Engines
-    that a swap brings in belong to the line; the first one belongs to the caller, who may find it closed.
+    that a swap or a recipe brings in belong to the line; the first one belongs to the caller, who may find it closed.
+    Without `recipes` there is one, called like the bundle.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Line:
         status: LineStatus | None = None,
         shadow: Shadow | None = None,
         reload: Callable[[], Detector] | None = None,
+        recipes: RecipeConfig | None = None,
         timings: LineTimings | None = None,
     ) -> None:
         names = [source.name for source in sources]
@@ -135,6 +139,8 @@ class Line:
         self._sources = sources
         self._stop = threading.Event()
         self._model = ModelSlot(detector, shadow, reload)
+        recipes = recipes or RecipeConfig(detector.bundle.manifest.name)
+        self.recipes = Recipes(recipes, lambda: self._model.detector)
         live = any(source.live or source.on_demand for source in sources)  # somebody waits: no sink may hold it up
         strict, timing = self.config.strict, self._timings.worker
         self._workers = [SinkWorker(sink, wait=not live, strict=strict, timings=timing) for sink in sinks]
@@ -180,6 +186,7 @@ class Line:
                 stack.enter_context(signals_handled(self._stop, self._swap_on_signal))
                 stack.enter_context(switching_fast())
                 stack.enter_context(self._model)  # ends last: no sink waits for a model that is still being loaded
+                stack.enter_context(self.recipes)
                 for source in self._sources:
                     source.patient = not self.config.strict
                     stack.enter_context(source)
@@ -217,7 +224,8 @@ class Line:
                     self._queue.close()
                 results.check()
                 self._model.exchange()
-                for outcome in inspect(batch, self._model.detector):
+                self.recipes.sweep()
+                for outcome in inspect(batch, self.recipes.detector):
                     results.put(outcome)
                     if outcome.detection is not None:
                         failures = 0
@@ -239,7 +247,7 @@ class Line:
         """A source's thread: the frames of it that are asked for, prepared, to the queue."""
         try:
             for record in source.frames():
-                if not self._queue.put(source.name, prepare(record, self._model.detector)):
+                if not self._queue.put(source.name, prepare(self._with_recipe(record), self.recipes.detector)):
                     return
         except SourceError as error:  # no reason for the others to end
             _log.error("%s has ended: %s", source.name, error)
@@ -251,13 +259,19 @@ class Line:
         finally:
             self._queue.finish(source.name)
 
+    def _with_recipe(self, record: FrameRecord) -> FrameRecord:
+        """The record with the recipe that the part has, or that was selected when its frame was taken."""
+        asked = record.part.recipe
+        recipe = self.recipes.selected(record.monotonic_s) if asked is None else self.recipes.name(asked)
+        return record if recipe == asked else replace(record, part=replace(record.part, recipe=recipe))
+
     def _let_sinks_end(self) -> None:
         """All at once, before each is waited for: one that hangs must not take the others' time."""
         for worker in self._workers:
             worker.begin_close()
 
     def _show_shadow(self, result: FrameResult) -> None:
-        if (shadow := self._model.shadow) is not None:
+        if (shadow := self._model.shadow) is not None and result.bundle_id == self._model.detector.bundle_id:
             shadow.offer(result)
 
     def _swap_on_signal(self) -> None:
@@ -273,7 +287,8 @@ class Line:
         status, shadow = self.status, self._model.shadow
         sinks = {worker.name: worker.snapshot() for worker in self._workers}
         status.pulse(state)
-        status.put_parts(self._model.snapshot(), None if shadow is None else shadow.snapshot(), sinks)
+        seen = None if shadow is None else shadow.snapshot()
+        status.put_parts(self._model.snapshot(), self.recipes.snapshot(), seen, sinks)
         for name, sink in sinks.items():
             self._alarm(sink.error is not None, f"sink {name}", f"{name} takes no results: {sink.error}")
         for source in self._sources:

@@ -55,7 +55,8 @@ class ResultStage:
         self._paced = frozenset(paced)
         self._stop = stop or threading.Event()
         self._reported_s = -math.inf
-        self._monitors: dict[str, tuple[Detector, DriftMonitor]] = {}
+        self._monitors: dict[tuple[str, str | None], tuple[Detector, DriftMonitor]] = {}  # of camera and recipe
+        self._drift_shown: dict[str, DriftMonitor] = {}  # of each camera the one used last
         self._on_result = on_result
         self._grace_s = grace_s
         self._last_reasons: dict[str, str | None] = {}
@@ -122,6 +123,7 @@ class ResultStage:
         reason, cause = inspected.reason, inspected.cause
         regions: tuple[Region, ...] | None = None
         if detection is not None:
+            assert detector is not None  # whose detection it is
             regions = _regions(record, detection, detector.pixel_threshold)
             if found := self._drifted(record, detection, detector):
                 reason, cause = found
@@ -129,9 +131,8 @@ class ResultStage:
         if reason is None and self._deadline_ms is not None and latency_ms > self._deadline_ms:
             reason = f"the verdict came after {latency_ms:.0f} ms, allowed are {self._deadline_ms:g} ms"
             cause = "deadline"
-        result = FrameResult(
-            record, detector.bundle_id, detector.threshold, detection, reason, cause, regions, latency_ms
-        )
+        bundle_id, threshold = (None, None) if detector is None else (detector.bundle_id, detector.threshold)
+        result = FrameResult(record, bundle_id, threshold, detection, reason, cause, regions, latency_ms)
         self._status.add(result)
         last = self._last_reasons.get(record.camera)
         if reason is not None and reason != last:  # once, not for each dark frame
@@ -153,19 +154,20 @@ class ResultStage:
         """Look at the frame, keep the camera's alarms up to date; the reason why the frame is INVALID, if it is."""
         if self._drift is None:
             return None
-        camera = record.camera
-        known = self._monitors.get(camera)
+        camera, key = record.camera, (record.camera, record.part.recipe)
+        known = self._monitors.get(key)
         if known is None or known[0].spec != detector.spec:
             monitor = DriftMonitor(detector.score_statistics, self._drift, live=camera in self._paced)
         else:
             monitor = known[1]
             if known[0] is not detector:  # another model that takes the same frames
                 monitor.judge_by(detector.score_statistics)
-        self._monitors[camera] = (detector, monitor)
+        self._monitors[key] = (detector, monitor)
+        self._drift_shown[camera] = monitor
         alarms = monitor.observe(detection.model_frame, detection.score, record.monotonic_s)
         if time.monotonic() - self._reported_s > _REPORT_S:
             self._reported_s = time.monotonic()
-            self._status.put_drift({name: seen.snapshot() for name, (_, seen) in self._monitors.items()})
+            self._status.put_drift({name: shown.snapshot() for name, shown in self._drift_shown.items()})
         standing = {alarm.kind for alarm in alarms}
         for kind in get_args(AlarmKind):
             if kind not in standing and self._status.clear_alarm(kind, camera):

@@ -25,7 +25,7 @@ class Point:
     id: int
     sequence: int
     time_s: float
-    threshold: float
+    threshold: float | None
     score: float | None = None
     ok: int = 0
     ng: int = 0
@@ -39,7 +39,8 @@ class Point:
     def add(self, result: FrameResult, sequence: int) -> None:
         """Take in one more result."""
         self.sequence = sequence
-        self.threshold = result.threshold
+        if result.threshold is not None:
+            self.threshold = result.threshold
         if result.detection is not None:
             score = result.detection.score
             self.score = score if self.score is None else max(self.score, score)

@@ -17,6 +17,7 @@ from simplenet_edge.runtime.snapshot import (
     LineSnapshot,
     LineState,
     ModelSnapshot,
+    RecipesSnapshot,
     ShadowSnapshot,
     SinkSnapshot,
 )
@@ -49,6 +50,8 @@ class _LineCollector(Collector):
         yield from _sinks(snapshot.sinks)
         if snapshot.model is not None:
             yield from _model(snapshot.model)
+        if snapshot.recipes is not None:
+            yield from _recipes(snapshot.recipes)
         if snapshot.shadow is not None:
             yield from _shadow(snapshot.shadow)
 
@@ -104,6 +107,15 @@ def _model(model: ModelSnapshot) -> Iterator[Metric]:
     yield _counter("model_swaps", "Times that the model was replaced", [], [((), model.swaps)])
     failed = float(model.swap_error is not None)
     yield _gauge("model_swap_failing", "1 where the last swap failed", [], [((), failed)])
+
+
+def _recipes(recipes: RecipesSnapshot) -> Iterator[Metric]:
+    for name, text, chosen in (
+        ("recipe_selected", "1 for the recipe of frames that name none", (recipes.selected,)),
+        ("recipe_loaded", "1 where the recipe's model is loaded", recipes.loaded),
+        ("recipe_failing", "1 where the recipe's model did not load", recipes.errors),
+    ):
+        yield _gauge(name, text, ["recipe"], [((recipe,), float(recipe in chosen)) for recipe in recipes.names])
 
 
 def _shadow(shadow: ShadowSnapshot) -> Iterator[Metric]:

@@ -76,7 +76,7 @@ def open_source(uri: str) -> Source:
 
 def _finished(source: Source, options: Options) -> Source:
     source.name = options.name or source.name
-    source.view = options.view
+    source.view, source.part_from = options.view, options.part
     if options.trigger is None:
         return source
     assert isinstance(source, LiveSource)  # only those take the option

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
-from simplenet_edge.errors import ConfigError
+from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.imaging.codes import read_code
 from simplenet_edge.runtime.records import FrameRecord, as_text
 
 __all__ = ["Source", "View", "utc_now"]
@@ -61,6 +62,9 @@ class Source(ABC):
     folder: Path | None = None
     """The folder that is read from, where that is what the source does; nothing may be written into it."""
 
+    part_from: Literal["name", "code"] | None = None
+    """Where a part's id comes from: a file's name without its ending, a QR code or barcode in the whole image."""
+
     bit_depth: int = 16
     """Bits that 16-bit images use, as `InputSpec.bit_depth` of the model says; the line sets it."""
 
@@ -88,7 +92,19 @@ class Source(ABC):
         """What of the source is inspected: of its records those that `view` asks for, cropped."""
         for number, record in enumerate(self):
             if record.image is None or number % self.view.every == 0:
-                yield replace(self.view.crop(record), camera=self.name)
+                yield replace(self.view.crop(self._identified(record)), camera=self.name)
+
+    def _identified(self, record: FrameRecord) -> FrameRecord:
+        """The record with the part's id, or with an error where there is none to be found."""
+        if self.part_from is None or record.image is None:
+            return record
+        part_id = Path(record.name).stem if self.part_from == "name" else read_code(record.image)
+        try:
+            if part_id is None:
+                raise DataError("no QR code or barcode can be read in the image, which is to name the part")
+            return replace(record, part=replace(record.part, id=part_id))
+        except DataError as error:
+            return replace(record, error=record.error or str(error))
 
     @abstractmethod
     def _open(self) -> None:

@@ -14,7 +14,7 @@ from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.imaging.decode import decode_image
 from simplenet_edge.imaging.encoded import MAX_IMAGE_BYTES
 from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra
-from simplenet_edge.runtime.records import FrameRecord, FrameResult
+from simplenet_edge.runtime.records import FrameRecord, FrameResult, Part
 from simplenet_edge.runtime.sources.base import Source, utc_now
 
 if TYPE_CHECKING:
@@ -33,12 +33,13 @@ _ENDED = "the line has ended; the part was not inspected"
 
 
 class Posts:
-    """A context manager that answers each `POST path` with the result that `asked` brings about, as JSON.
+    """A context manager that answers each `POST path?part_id=...&recipe=...` with the result that `asked` brings about,
+    as JSON.
 
-    `asked` gets the body and the reply to call, in a thread of its own; it raises DataError for a body that can't be
-    used (status 400) and SourceError where too many wait (503). Also 408: the body took longer than 30 s; 413: it has
-    more than `max_bytes`; 503: `most` bodies are at hand, too many are half-read, or the line ends; 504: no result
-    within `answer_s`.
+    `asked` gets the body, the part and the reply to call, in a thread of its own; it raises DataError for a body that
+    can't be used (status 400) and SourceError where too many wait (503). Also 408: the body took longer than 30 s; 413:
+    it has more than `max_bytes`; 503: `most` bodies are at hand, too many are half-read, or the line ends; 504: no
+    result within `answer_s`.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Posts:
         host: str,
         port: int,
         path: str,
-        asked: Callable[[bytes, Reply], None],
+        asked: Callable[[bytes, Part, Reply], None],
         answer_s: float,
         most: int = _MOST_WAITING,
         max_bytes: int = MAX_IMAGE_BYTES,
@@ -98,11 +99,12 @@ class Posts:
 
         try:
             self._require_room()
+            part = _part(request)
             body = await self._read(request)
             self._require_room()
             self._at_hand += 1
             try:
-                result = await self._result(body)
+                result = await self._result(body, part)
             finally:
                 self._at_hand -= 1
         except _Refused as error:
@@ -151,14 +153,14 @@ class Posts:
             self._held_bytes -= len(body)
         raise _Refused(413, f"more than {self.max_bytes} bytes; send it smaller")
 
-    async def _result(self, body: bytes) -> FrameResult:
+    async def _result(self, body: bytes, part: Part) -> FrameResult:
         loop = asyncio.get_running_loop()
         if self._server is None:
             raise _Refused(503, _ENDED)
         future: asyncio.Future[FrameResult | None] = loop.create_future()
         self._results.add(future)
         try:
-            await asyncio.to_thread(self._asked, body, lambda found: _call(loop, lambda: _set(future, found)))
+            await asyncio.to_thread(self._asked, body, part, lambda found: _call(loop, lambda: _set(future, found)))
             result = await asyncio.wait_for(future, self.answer_s)
         except DataError as error:
             raise _Refused(400, str(error)) from None
@@ -185,6 +187,16 @@ class _Refused(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+def _part(request: Request) -> Part:
+    given = request.query_params
+    if not given.keys() <= {"part_id", "recipe"} or len(given.multi_items()) > len(given):
+        raise _Refused(400, f"expected ?part_id=...&recipe=..., each once or not at all, found ?{given}")
+    try:
+        return Part(given.get("part_id"), given.get("recipe"))
+    except DataError as error:
+        raise _Refused(400, str(error)) from None
 
 
 def _set(future: asyncio.Future[FrameResult | None], result: FrameResult | None) -> None:
@@ -220,11 +232,12 @@ class PushedImages(Source):
         self.stop()
         self.posts.__exit__(None, None, None)
 
-    def _asked(self, body: bytes, reply: Reply) -> None:
+    def _asked(self, body: bytes, part: Part, reply: Reply) -> None:
         if self._waiting.full():  # before it costs anything
             raise SourceError(f"{_MOST_WAITING} images wait for their verdicts already; send more slowly")
         came, came_s = utc_now(), time.monotonic()
-        record = FrameRecord(0, "", came, decode_image(body, self.bit_depth), monotonic_s=came_s, reply=reply)
+        image = decode_image(body, self.bit_depth)
+        record = FrameRecord(0, "", came, image, monotonic_s=came_s, part=part, reply=reply)
         try:
             self._waiting.put_nowait(record)
         except queue.Full:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from simplenet_edge.errors import ConfigError, SourceError
@@ -23,7 +23,7 @@ __all__ = [
     "split_options",
 ]
 
-COMMON_OPTIONS = frozenset({"name", "xywh", "every"})
+COMMON_OPTIONS = frozenset({"name", "xywh", "every", "part"})
 """What every source takes."""
 
 LIVE_OPTIONS = COMMON_OPTIONS | {"trigger", "timeout", "silence", "frozen", "black"}
@@ -40,6 +40,7 @@ class Options:
     name: str | None = None
     xywh: tuple[int, int, int, int] | None = None
     every: int = 1
+    part: Literal["name", "code"] | None = None  # where the id of a part comes from
     size: tuple[int, int] | None = None  # width and height in pixels
     fps: float | None = None
     fourcc: str | None = None  # the pixel format that a V4L2 camera is asked for, e.g. MJPG
@@ -139,6 +140,12 @@ def _on_or_off(value: str) -> bool:
     return value == "on"
 
 
+def _name_or_code(value: str) -> str:
+    if value not in ("name", "code"):
+        raise ValueError
+    return value
+
+
 def _fourcc(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9 ]{4}", value):
         raise ValueError
@@ -149,6 +156,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "name": (_text, "left"),
     "xywh": (_rectangle, "160,120,320,240 in pixels"),
     "every": (_whole, "2, a whole number"),
+    "part": (_name_or_code, "name or code"),
     "size": (_size, "1920x1080"),
     "fps": (_positive, "30, frames per second"),
     "fourcc": (_fourcc, "MJPG"),

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from simplenet_edge.errors import SourceError
-from simplenet_edge.runtime.records import FrameRecord
+from simplenet_edge.errors import DataError, SourceError
+from simplenet_edge.runtime.records import FrameRecord, Part
 from simplenet_edge.runtime.sources.base import Source, utc_now
 from simplenet_edge.runtime.sources.http import Posts, Reply
 from simplenet_edge.runtime.sources.live import LiveSource
@@ -22,7 +22,8 @@ _TICK_S = 0.2
 _MOST_WAITING = 16  # with their images, which may be large
 _MOST_REFUSED = 1024
 _VERDICT_S = 10.0
-_MOST_BYTES = 65536  # of a request, which nobody reads
+_MOST_BYTES = 65536  # of a request, which nobody reads, and of a line
+_SHOWN = 40  # bytes of a line that can't be read
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class _Trigger:
 
     asked_s: float
     reply: Reply | None
+    part: Part
     refused: str | None = None
 
 
@@ -54,12 +56,15 @@ class Triggered(Source):
         self._last_asked = False
         camera.listener = self._came
 
-    def fire(self, reply: Reply | None = None) -> None:
-        """Ask for a frame; from any thread. `reply` is called with the result. Raises SourceError when 16 wait."""
+    def fire(self, reply: Reply | None = None, part: Part | None = None) -> None:
+        """Ask for a frame of a part; from any thread. `reply` is called with the result.
+
+        Raises SourceError when 16 wait.
+        """
         with self._changed:
             if len(self._asked) + len(self._ready) >= _MOST_WAITING:
                 raise SourceError(f"{_MOST_WAITING} triggers wait for their verdicts already; trigger more slowly")
-            self._asked.append(_Trigger(time.monotonic(), reply))
+            self._asked.append(_Trigger(time.monotonic(), reply, part or Part()))
 
     def _came(self, began_s: float, record: FrameRecord) -> None:
         """The camera's thread brings a frame: for every trigger before its grab."""
@@ -112,14 +117,16 @@ class Triggered(Source):
                     continue
                 trigger, record = self._ready.popleft()
             name = f"{self.name}#{frame_id}"
-            yield replace(record, frame_id=frame_id, name=name, monotonic_s=trigger.asked_s, reply=trigger.reply)
+            record = replace(record, frame_id=frame_id, name=name, monotonic_s=trigger.asked_s)
+            yield replace(record, part=trigger.part, reply=trigger.reply)
             frame_id += 1
 
 
 class StdinTriggered(Triggered):
-    """Each line on standard input is a trigger; where that ends, the source ends, once all are answered.
+    """Each line on standard input is a trigger, `[PART_ID[<tab>RECIPE]]`; where that ends, the source ends, once all
+    are answered.
 
-    A line that comes while 16 wait is INVALID: its part has passed before its turn.
+    A line that comes while 16 wait is INVALID: its part has passed before its turn. So is one that can't be read.
     """
 
     def _open(self) -> None:
@@ -132,31 +139,44 @@ class StdinTriggered(Triggered):
         threading.Thread(target=self._read, args=(chunks,), name=f"triggers {self.name}", daemon=True).start()
 
     def _read(self, chunks: Iterator[bytes]) -> None:
-        is_begun = False  # a line without its end
+        begun = b""  # a line without its end, of which more is never kept than is read
         for chunk in chunks:
-            is_begun = not chunk.endswith(b"\n")
-            self._fire_each(chunk.count(b"\n"))
-        self._fire_each(is_begun)
+            *lines, begun = (begun + chunk).split(b"\n")
+            begun = begun[:_MOST_BYTES]
+            for line in lines:
+                self._fire_line(line)
+        if begun:
+            self._fire_line(begun)
         with self._changed:
             self._last_asked = True
 
-    def _fire_each(self, count: int) -> None:
-        for _ in range(count):
-            try:
-                self.fire()
-            except SourceError as error:
-                self._refuse(str(error))
+    def _fire_line(self, line: bytes) -> None:
+        part = Part()
+        try:
+            part = _part(line)
+            self.fire(None, part)
+        except (DataError, SourceError) as error:
+            self._refuse(str(error), part)
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, part: Part) -> None:
         while not self.stopping.is_set():
             with self._changed:
                 if len(self._asked) + len(self._ready) < _MOST_REFUSED:
-                    return self._asked.append(_Trigger(time.monotonic(), None, why))
+                    return self._asked.append(_Trigger(time.monotonic(), None, part, why))
             self.stopping.wait(_TICK_S)
 
 
+def _part(line: bytes) -> Part:
+    """What a line on standard input says of the part. Raises DataError."""
+    try:
+        part_id, _, recipe = line.decode().partition("\t")
+    except UnicodeDecodeError:
+        raise DataError(f"expected a part id in UTF-8, found {line[:_SHOWN]!r}") from None
+    return Part(part_id.strip() or None, recipe.strip() or None)
+
+
 class HttpTriggered(Triggered):
-    """Each `POST /trigger` is a trigger, answered with the verdict as JSON."""
+    """Each `POST /trigger?part_id=...&recipe=...` is a trigger, answered with the verdict as JSON."""
 
     def __init__(self, camera: LiveSource, host: str, port: int, timeout_s: float = 2.0) -> None:
         super().__init__(camera, timeout_s)
@@ -164,7 +184,7 @@ class HttpTriggered(Triggered):
             host,
             port,
             "/trigger",
-            lambda body, reply: self.fire(reply),
+            lambda body, part, reply: self.fire(reply, part),
             answer_s=timeout_s + _VERDICT_S,
             most=2 * _MOST_WAITING,
             max_bytes=_MOST_BYTES,

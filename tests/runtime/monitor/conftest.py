@@ -12,7 +12,7 @@ from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.records import FrameRecord, FrameResult, VerdictName
 from simplenet_edge.runtime.regions import find_regions
-from simplenet_edge.runtime.snapshot import ModelSnapshot, SinkSnapshot
+from simplenet_edge.runtime.snapshot import ModelSnapshot, RecipesSnapshot, SinkSnapshot
 from simplenet_edge.runtime.status import LineStatus
 from simplenet_edge.spec import Frames
 from tests.bundles import THRESHOLD, even_frames, with_spot
@@ -59,5 +59,6 @@ def status(detector: Detector) -> LineStatus:
     status.add_camera('<img src=x onerror="alert(1)">/2', live=False)
     status.pulse("running")
     model = ModelSnapshot(detector.bundle_id, "tiny", "fake", "numpy", "fp32", THRESHOLD, swaps=1, swap_error=None)
-    status.put_parts(model, None, {"line.jsonl": SinkSnapshot(7, 3, 1, "the disk is full")})
+    recipes = RecipesSnapshot("gear", ("gear", "shaft"), ("gear",), None, {})
+    status.put_parts(model, recipes, None, {"line.jsonl": SinkSnapshot(7, 3, 1, "the disk is full")})
     return status

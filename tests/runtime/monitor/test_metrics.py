@@ -33,7 +33,8 @@ def test_every_number_of_the_status_is_there(status: LineStatus, make: Make) -> 
     status.raise_alarm("drift", "scores rise", "top")
     known = status.snapshot()
     assert known.model is not None
-    status.put_parts(known.model, ShadowSnapshot("abc", 9, 3, 2, 1, skipped=5, error=None), known.sinks)
+    assert known.recipes is not None
+    status.put_parts(known.model, known.recipes, ShadowSnapshot("abc", 9, 3, 2, 1, skipped=5, error=None), known.sinks)
     samples = samples_of(status)
     assert at(samples, "frames_total", camera="top", verdict="OK") == 2
     assert at(samples, "frames_total", camera="top", verdict="NG") == 1
@@ -41,6 +42,7 @@ def test_every_number_of_the_status_is_there(status: LineStatus, make: Make) -> 
     assert at(samples, "invalid_total", camera="top", cause="source") == 1
     assert at(samples, "dropped_frames_total", camera="top") == status.snapshot().to_dict()["cameras"]["top"]["dropped"]
     assert at(samples, "reconnects_total", camera="top") == 4
+    assert (at(samples, "recipe_selected", recipe="gear"), at(samples, "recipe_loaded", recipe="shaft")) == (1, 0)
     assert at(samples, "camera_connected", camera="top") == 0
     assert at(samples, "latency_seconds", camera="top", quantile="0.99") == 0.008
     assert at(samples, "fps", camera="top") > 0

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 
 from simplenet_edge.runtime.detector import Detection, StageTimes
-from simplenet_edge.runtime.records import FrameRecord, FrameResult
+from simplenet_edge.runtime.records import FrameRecord, FrameResult, Part
 from simplenet_edge.runtime.regions import Region
 from simplenet_edge.runtime.sinks import Sink
 from simplenet_edge.runtime.sinks.worker import SinkWorker, WorkerTimings
@@ -20,15 +20,19 @@ SPEC = InputSpec(HEIGHT, WIDTH)
 
 
 def result(
-    number: int, verdict: str = "OK", camera: str = "left", regions: tuple[Region, ...] | None = None
+    number: int,
+    verdict: str = "OK",
+    camera: str = "left",
+    regions: tuple[Region, ...] | None = None,
+    part_id: str | None = None,
 ) -> FrameResult:
     """The result of frame `number`, `number` seconds after `WHEN`; its score is `number` for OK, 100 more for NG."""
     name, when = f"part{number}.png", WHEN + timedelta(seconds=number)
     if verdict == "INVALID":
-        record = FrameRecord(number, name, when, None, "no image", camera)
+        record = FrameRecord(number, name, when, None, "no image", camera, part=Part(part_id))
         return FrameResult(record, "abc", THRESHOLD, None, "no image", "source")
     image = (with_spot(even_frames(1)) if verdict == "NG" else even_frames(1))[0]
-    record = FrameRecord(number, name, when, image, camera=camera)
+    record = FrameRecord(number, name, when, image, camera=camera, part=Part(part_id))
     score = float(number) + (100 if verdict == "NG" else 0)
     heat = np.full((HEIGHT, WIDTH), NORMAL_LEVEL, np.float32)
     times = StageTimes(1.0, 2.0, 3.0)

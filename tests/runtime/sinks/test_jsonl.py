@@ -29,7 +29,7 @@ def ids_of(path: Path) -> list[object]:
 def test_a_line_holds_all_there_is_to_know(tmp_path: Path) -> None:
     path = tmp_path / "new" / "line.jsonl"
     region = Region(1, 2, 3, 4, 12, 130.0)
-    given = result(7, "NG", regions=(region,))
+    given = result(7, "NG", regions=(region,), part_id="SN7")
     with JsonlSink(path) as sink:
         sink.write(given)
     (line,) = lines_of(path)
@@ -37,6 +37,8 @@ def test_a_line_holds_all_there_is_to_know(tmp_path: Path) -> None:
         "camera": "left",
         "frame_id": 7,
         "name": "part7.png",
+        "part_id": "SN7",
+        "recipe": None,
         "wall_time": "2026-03-01T12:30:22.123+00:00",
         "monotonic_s": round(given.record.monotonic_s, 6),
         "verdict": "NG",

@@ -100,7 +100,7 @@ def test_options_of_live_cameras() -> None:
     ("uri", "message"),
     [
         ("0#colour=red", "no option 'colour' here; this source takes black, every, fourcc, fps, frozen, name, "),
-        ("{tmp}#fps=30", "no option 'fps' here; this source takes every, name, xywh"),
+        ("{tmp}#fps=30", "no option 'fps' here; this source takes every, name, part, xywh"),
         ("{tmp}#trigger=stdin", "no option 'trigger'"),
         ("rtsp://camera/1#size=10x10", "no option 'size'"),
         ("test://#trigger=stdin", "no option 'trigger'"),

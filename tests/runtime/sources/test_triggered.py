@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -8,8 +9,15 @@ import httpx
 import pytest
 
 from simplenet_edge.errors import SourceError
-from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.sources import HttpTriggered, SyntheticCamera, SyntheticParts, Triggered, open_source
+from simplenet_edge.runtime.records import FrameResult, Part
+from simplenet_edge.runtime.sources import (
+    HttpTriggered,
+    StdinTriggered,
+    SyntheticCamera,
+    SyntheticParts,
+    Triggered,
+    open_source,
+)
 from tests.runtime.sources.test_http import line, verdict
 from tests.runtime.sources.test_live import Scripted
 from tests.waiting import SOON_S, until
@@ -146,3 +154,35 @@ def test_a_port_that_is_taken_leaves_the_camera_closed() -> None:
         with pytest.raises(Exception, match="can't be listened on"):
             other.__enter__()
         assert not other.camera.is_open
+
+
+def test_a_trigger_says_which_part_it_is_and_by_which_recipe() -> None:
+    camera = SyntheticCamera(SyntheticParts((64, 48)), fps=100)
+    with HttpTriggered(camera, "127.0.0.1", 0, timeout_s=SOON_S) as source, line(source) as seen:
+        asked: dict[str, str] = {"part_id": "SN 4711/ä", "recipe": "gear"}
+        answer = httpx.post(source.posts.url, params=asked, timeout=SOON_S).json()
+        assert (answer["part_id"], answer["recipe"]) == ("SN 4711/ä", "gear")
+        assert httpx.post(source.posts.url, timeout=SOON_S).json()["part_id"] is None
+        for bad in ("?part=1", "?part_id=a&part_id=b", "?part_id=", "?recipe=a%0Ab", f"?part_id={'x' * 129}"):
+            refused = httpx.post(source.posts.url + bad, timeout=SOON_S)
+            assert (refused.status_code, "expected" in refused.json()["error"]) == (400, True)
+    assert [record.part for record in seen] == [Part("SN 4711/ä", "gear"), Part()]
+
+
+def test_lines_on_standard_input_name_the_parts(camera: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        os.write(writer, b"SN1\tgear\r\n\nSN2\n\xff\n" + b"x" * 200 + b"\n\tshaft")
+        os.close(writer)
+        with StdinTriggered(camera, timeout_s=SOON_S) as source:
+            until(lambda: source._last_asked)
+            camera.script.put(50)
+            camera.script.put(50)
+            records = list(source)
+    assert [record.part for record in records] == [
+        Part("SN1", "gear"), Part(), Part("SN2"), Part(), Part(), Part(None, "shaft"),
+    ]  # fmt: skip
+    assert [record.error for record in records[:3]] == [None] * 3
+    assert "in UTF-8" in (records[3].error or "")
+    assert "1 to 128" in (records[4].error or "")
