@@ -5,6 +5,7 @@ Images are uint8 `(H, W, 3)` BGR. Wall times are UTC; `monotonic_s` is `time.mon
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,9 +59,9 @@ class FrameRecord:
     """One frame: an image, or an `error` that says why it can't be inspected. `frame_id` counts from 0 in its source.
 
     A gap in the ids of a live camera is frames that came while the line was busy; `dropped` counts them since the
-    start. `part` is what is known of the part. `Source.frames` fills in `camera`, and `offset_xy`: where the image lies
-    in the camera's. `reply` is called with the result, for whoever waits for the verdict on just this frame; it must
-    not block.
+    start. `part` is what is known of the part. A verdict after `due_s` of `time.monotonic` is too late. `Source.frames`
+    fills in `camera`, and `offset_xy`: where the image lies in the camera's. `reply` is called with the result, for
+    whoever waits for the verdict on just this frame; it must not block.
     """
 
     frame_id: int
@@ -73,6 +74,7 @@ class FrameRecord:
     monotonic_s: float = field(default_factory=time.monotonic)
     dropped: int = 0
     part: Part = Part()
+    due_s: float = math.inf
     reply: Callable[[FrameResult], None] | None = None
 
     def __post_init__(self) -> None:

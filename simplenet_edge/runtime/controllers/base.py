@@ -1,7 +1,7 @@
 """What every controller is: signals that it sets, signals that we set, and nothing else.
 
-One part goes like this. Each side sets its signals and looks at the other's; nothing is counted in time but the watchdog
-and the deadline, so that neither side can miss the other.
+One part goes like this. Each side sets its signals and looks at the other's; nothing is counted in time but the
+watchdog and the deadline, so that neither side can miss the other.
 
     controller                          line
                                         ready
@@ -12,8 +12,8 @@ and the deadline, so that neither side can miss the other.
                                    <-   nothing of that part any more; ready
     no acknowledge                 ->
 
-A verdict is never shown without the id of its part, and never after the controller has acknowledged it. A part without a
-verdict in time, a trigger that comes before `ready`, and one that is taken back are errors with the part's id.
+A verdict is never shown without the id of its part, and never after the controller has acknowledged it. A part without
+a verdict in time, a trigger that comes before `ready`, and one that is taken back are errors with the part's id.
 `watchdog` changes several times a second for as long as the line lives.
 """
 

@@ -294,6 +294,7 @@ class Line:
         for source in self._sources:
             status.connection(source.name, source.connected, source.reconnects)
             self._alarm(not source.connected, "camera", "the camera gives no frames", source.name)
+            self._alarm(source.fault is not None, "controller", source.fault or "", source.name)
         notify_systemd("WATCHDOG=1")
 
     def _alarm(self, stands: bool, kind: str, text: str, camera: str = "") -> None:

@@ -50,7 +50,7 @@ class ResultStage:
     ) -> None:
         self._workers = workers
         self._status = status
-        self._deadline_ms = deadline_ms
+        self._deadline_ms = math.inf if deadline_ms is None else deadline_ms
         self._drift = drift
         self._paced = frozenset(paced)
         self._stop = stop or threading.Event()
@@ -128,9 +128,9 @@ class ResultStage:
             if found := self._drifted(record, detection, detector):
                 reason, cause = found
         latency_ms = (time.monotonic() - record.monotonic_s) * 1000
-        if reason is None and self._deadline_ms is not None and latency_ms > self._deadline_ms:
-            reason = f"the verdict came after {latency_ms:.0f} ms, allowed are {self._deadline_ms:g} ms"
-            cause = "deadline"
+        allowed_ms = min(self._deadline_ms, (record.due_s - record.monotonic_s) * 1000)
+        if reason is None and latency_ms > allowed_ms:
+            reason, cause = f"the verdict came after {latency_ms:.0f} ms, allowed are {allowed_ms:g} ms", "deadline"
         bundle_id, threshold = (None, None) if detector is None else (detector.bundle_id, detector.threshold)
         result = FrameResult(record, bundle_id, threshold, detection, reason, cause, regions, latency_ms)
         self._status.add(result)

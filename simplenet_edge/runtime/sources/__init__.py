@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 from simplenet_edge.errors import ConfigError, SourceError
 from simplenet_edge.imaging.decode import IMAGE_SUFFIXES
+from simplenet_edge.runtime.controllers import open_controller
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, View
 from simplenet_edge.runtime.sources.cameras import Camera, NetworkCamera, PipelineCamera, csi_pipeline
 from simplenet_edge.runtime.sources.capture import without_password
+from simplenet_edge.runtime.sources.controlled import Controlled
 from simplenet_edge.runtime.sources.device import LiveSettings
 from simplenet_edge.runtime.sources.files import ImageFiles, VideoFile
 from simplenet_edge.runtime.sources.folder_watch import WatchedFolder
@@ -35,6 +37,7 @@ from simplenet_edge.runtime.sources.triggered import HttpTriggered, StdinTrigger
 
 __all__ = [
     "Camera",
+    "Controlled",
     "FrameRecord",
     "HttpTriggered",
     "ImageFiles",
@@ -88,9 +91,9 @@ def _finished(source: Source, options: Options) -> Source:
     if options.trigger == "stdin":
         return StdinTriggered(source, timeout_s)
     scheme, _, place = options.trigger.partition(":")
-    if scheme != "http":
-        raise SourceError(f"trigger={options.trigger}: expected stdin or http:PORT")
-    return HttpTriggered(source, *_place(place), timeout_s)
+    if scheme == "http":
+        return HttpTriggered(source, *_place(place), timeout_s)
+    return Controlled(source, open_controller(options.trigger), timeout_s)
 
 
 def _settings(options: Options) -> LiveSettings:

@@ -75,6 +75,8 @@ class Source(ABC):
     """Whether the camera gives frames now."""
     reconnects: int = 0
     """How often it came back after it was away."""
+    fault: str | None = None
+    """What else is wrong, such as a controller that is away."""
 
     def __init__(self, name: str, view: View | None = None) -> None:
         self.name = as_text(name)

@@ -160,7 +160,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "size": (_size, "1920x1080"),
     "fps": (_positive, "30, frames per second"),
     "fourcc": (_fourcc, "MJPG"),
-    "trigger": (_text, "stdin or http:8090"),
+    "trigger": (_text, "stdin, http:8090 or s7:192.168.0.1/DB10"),
     "timeout": (_positive, "2, seconds"),
     "silence": (_seconds_or_off, "5, seconds, or off"),
     "frozen": (_seconds_or_off, "3, seconds, or off"),

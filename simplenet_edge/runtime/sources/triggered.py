@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -45,6 +46,8 @@ class Triggered(Source):
 
     live: ClassVar[bool] = True
     on_demand: ClassVar[bool] = True
+    verdict_s: float = math.inf
+    """From a trigger to when its verdict is too late."""
 
     def __init__(self, camera: LiveSource, timeout_s: float = 2.0) -> None:
         super().__init__(camera.name, camera.view)
@@ -118,7 +121,8 @@ class Triggered(Source):
                 trigger, record = self._ready.popleft()
             name = f"{self.name}#{frame_id}"
             record = replace(record, frame_id=frame_id, name=name, monotonic_s=trigger.asked_s)
-            yield replace(record, part=trigger.part, reply=trigger.reply)
+            due_s = trigger.asked_s + self.verdict_s
+            yield replace(record, part=trigger.part, due_s=due_s, reply=trigger.reply)
             frame_id += 1
 
 
