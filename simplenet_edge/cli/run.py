@@ -53,6 +53,16 @@ def run(
     quota: Annotated[
         int, typer.Option("--quota", help="Disk space for overlays, MiB; the oldest go first.", min=1)
     ] = 2048,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", help="Folder for camera pictures to learn from: NG, INVALID, near the threshold."),
+    ] = None,
+    keep_ok: Annotated[
+        float, typer.Option("--keep-ok", help="Share of the OK frames that --keep takes, drawn at random.")
+    ] = 0.01,
+    keep_quota: Annotated[
+        int, typer.Option("--keep-quota", help="Disk space for --keep, MiB; the oldest of the largest kind go.", min=1)
+    ] = 8192,
     deadline: Annotated[
         float | None, typer.Option("--deadline-ms", help="A verdict later than this after its frame is INVALID.")
     ] = None,
@@ -103,6 +113,9 @@ def run(
         overlays=overlays,
         overlay=cast("Literal['ng', 'all']", overlay),
         quota_bytes=quota * 2**20,
+        keep=keep,
+        keep_ok=keep_ok,
+        keep_quota_bytes=keep_quota * 2**20,
         deadline_ms=deadline,
         strict=strict,
         watch=cast("Literal['alarm', 'invalid', 'off']", watch),

@@ -25,14 +25,14 @@ from simplenet_edge.runtime.line.model_loader import ModelLoader
 from simplenet_edge.runtime.line.process import hangups_ignored
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
-from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, Sink, open_sink
+from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, PictureStore, Sink, open_sink
 from simplenet_edge.runtime.sources import Source, open_source
 from simplenet_edge.runtime.sources.capture import without_password
 from simplenet_edge.runtime.status import LineStatus
 
 __all__ = ["StationOptions", "run_line", "run_station"]
 
-_MIN_FREE_BYTES = 256 * 2**20  # overlays leave so much of the disk to everything else
+_MIN_FREE_BYTES = 256 * 2**20  # overlays and kept pictures leave so much of the disk to everything else
 
 
 def run_line(
@@ -62,6 +62,9 @@ class StationOptions:
     overlays: Path | None = None  # folder for images with their heatmap
     overlay: Literal["ng", "all"] = "ng"  # which frames get one
     quota_bytes: int = 2048 * 2**20  # disk space for overlays; the oldest go first
+    keep: Path | None = None  # folder for pictures to learn from
+    keep_ok: float = 0.01  # share of the OK frames among them
+    keep_quota_bytes: int = 8192 * 2**20  # disk space for them
     deadline_ms: float | None = None  # a verdict later than this after its frame is INVALID
     watch: Literal["alarm", "invalid", "off"] = "alarm"  # what moved cameras, changed light and drift lead to
     strict: bool = False  # don't start while a camera, a folder, a broker or a controller is away
@@ -73,6 +76,8 @@ class StationOptions:
             raise ConfigError(f"--watch must be alarm, invalid or off, not {self.watch!r}")
         if self.overlay not in ("ng", "all"):
             raise ConfigError(f"--overlay must be ng or all, not {self.overlay!r}")
+        if not 0 <= self.keep_ok <= 1:
+            raise ConfigError(f"--keep-ok must be a share from 0 to 1, not {self.keep_ok}")
 
 
 def run_station(
@@ -118,13 +123,24 @@ def _sinks(options: StationOptions, sources: Sequence[Source], on_message: OnMes
     sinks: list[Sink] = [JsonlSink(options.jsonl, rotate_bytes=options.rotate_bytes, fsync_s=options.fsync_s)]
     addresses = [_address(address, on_message) for address in options.addresses]
     sinks += [open_sink(address, spool_folder=options.spool) for address in addresses]
+    folders = [source.folder for source in sources if source.folder is not None]
     if options.overlays is not None:
         sinks.append(
             OverlaySink(
                 options.overlays,
                 options.overlay,
-                [source.folder for source in sources if source.folder is not None],
+                folders,
                 quota_bytes=options.quota_bytes,
+                min_free_bytes=_MIN_FREE_BYTES,
+            )
+        )
+    if options.keep is not None:
+        sinks.append(
+            PictureStore(
+                options.keep,
+                folders,
+                ok_share=options.keep_ok,
+                quota_bytes=options.keep_quota_bytes,
                 min_free_bytes=_MIN_FREE_BYTES,
             )
         )

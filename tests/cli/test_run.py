@@ -65,6 +65,7 @@ def test_a_shadow_changes_no_verdict(run: Run, bundle: Path, tmp_path: Path) -> 
         (["--to", "carrier-pigeon://x"], 2, "mqtt"),
         (["--shadow", "absent.bundle"], 5, "no such bundle"),
         (["--overlay", "some"], 2, "ng or all"),
+        (["--keep", "kept", "--keep-ok", "1.5"], 2, "a share from 0 to 1"),
     ],
 )
 def test_what_can_t_work_is_said_before_a_frame_is_inspected(
@@ -150,3 +151,22 @@ def test_overlays_show_the_frame(run: Run, bundle_path: Path, parts: Path, tmp_p
     assert drawn.shape == (64, 64, 3)
     assert np.ptp(drawn) > 50
     assert json.loads((tmp_path / "v").read_text())["verdict"] in ("OK", "NG")
+
+
+def test_pictures_are_kept_for_learning(run: Run, bundle: Path, tmp_path: Path) -> None:
+    kept, records = tmp_path / "kept", tmp_path / "v.jsonl"
+    words = ["--keep", kept, "--keep-ok", "1", "--keep-quota", "10", "--jsonl", records]
+    code, _, err = run("run", bundle, f"{PARTS}#name=left&xywh=10,20,40,30", "--engine", "fake", *words)
+    assert code == 0, err
+    lines = lines_of(records)
+    files = {json.loads(path.read_text())["frame_id"]: path for path in kept.glob("*/*.json")}
+    assert sorted(files) == [line["frame_id"] for line in lines]
+    for line in lines:
+        path = files[line["frame_id"]]
+        record = json.loads(path.read_text())
+        why = record.pop("why")
+        assert record == line
+        assert path.parent.name == {"sample": "ok"}.get(why, why)
+        assert (why == "ng") == (line["verdict"] == "NG")
+        assert read_image(path.with_suffix(".png")).shape == (30, 40, 3)
+    assert {line["verdict"] for line in lines} == {"OK", "NG"}

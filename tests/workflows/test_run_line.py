@@ -107,7 +107,11 @@ def test_the_monitor_can_swap_as_soon_as_it_is_served(
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"watch": "sometimes"}, "alarm, invalid or off"), ({"overlay": "some"}, "ng or all")],
+    [
+        ({"watch": "sometimes"}, "alarm, invalid or off"),
+        ({"overlay": "some"}, "ng or all"),
+        ({"keep_ok": float("nan")}, "a share from 0 to 1"),
+    ],
 )
 def test_options_that_can_not_work(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -131,15 +135,16 @@ def test_nothing_stays_open_where_a_part_of_it_fails(
     assert run_station(path, [PARTS], StationOptions(**options)).frames == 12
 
 
-def test_overlays_in_any_of_the_watched_folders_are_refused(path: Path, tmp_path: Path) -> None:
-    """They would be inspected, and drawn again, for ever."""
+@pytest.mark.parametrize("option", ["overlays", "keep"])
+def test_pictures_in_any_of_the_watched_folders_are_refused(path: Path, tmp_path: Path, option: str) -> None:
+    """They would be inspected, and written again, for ever."""
     sources = []
     for name in ("left", "right"):
         (tmp_path / name).mkdir()
         sources.append(f"watch:{tmp_path / name}")
-    options = StationOptions(engine="fake", jsonl=tmp_path / "a.jsonl", overlays=tmp_path / "right" / "overlays")
-    with pytest.raises(ConfigError, match="name a folder outside it for overlays"):
-        run_station(path, sources, options)
+    folder: dict[str, Any] = {option: tmp_path / "right" / "pictures"}
+    with pytest.raises(ConfigError, match="name a folder outside it for"):
+        run_station(path, sources, StationOptions(engine="fake", jsonl=tmp_path / "a.jsonl", **folder))
 
 
 @pytest.mark.parametrize("text", ["", "rtsp://u:secret@h/1\n# the left one\n"])

@@ -15,6 +15,7 @@ from simplenet_edge.runtime.sinks.jsonl import JsonlSink
 from simplenet_edge.runtime.sinks.modbus import ModbusAddress, ModbusSink
 from simplenet_edge.runtime.sinks.mqtt import MqttAddress, MqttSink
 from simplenet_edge.runtime.sinks.spool import Spool
+from simplenet_edge.runtime.sinks.store import PictureStore
 from simplenet_edge.runtime.sinks.webhook import WebhookSink
 from simplenet_edge.runtime.sinks.worker import SinkWorker
 
@@ -26,6 +27,7 @@ __all__ = [
     "MqttAddress",
     "MqttSink",
     "OverlaySink",
+    "PictureStore",
     "Sink",
     "SinkWorker",
     "Spool",

@@ -1,0 +1,124 @@
+"""Pictures kept for learning: what the camera gave of the frames that the next model can learn most from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+import cv2
+
+from simplenet_edge.errors import ConfigError
+from simplenet_edge.runtime.detector import Detection
+from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.sinks.base import Sink
+from simplenet_edge.runtime.sinks.kept_files import KeptFiles, stem
+
+__all__ = ["PictureStore", "Why"]
+
+Why = Literal["ng", "invalid", "borderline", "sample"]
+"""Why a picture is kept; the first that applies of INVALID, NG, an OK near the threshold, one OK of many."""
+
+_FOLDERS: dict[Why, str] = {"invalid": "invalid", "sample": "ok", "borderline": "borderline", "ng": "ng"}
+
+
+class PictureStore(Sink):
+    """Keeps the pixels that were inspected as PNG, uint8 `(H, W, 3)` BGR, and beside each its record as JSON.
+
+    The record is `FrameResult.to_dict()` and `why`. The files are called as `kept_files.stem` says, by the part's id or
+    else the frame's name, after the camera; they lie in `folder/ng`, `/invalid`, `/borderline` and `/ok`. A frame
+    without an image is not kept.
+
+    Kept are all NG, all INVALID, the OK frames whose score is closer to the threshold than `margin` of the way from the
+    median of good scores to it, and of the other ones the share `ok_share`, drawn by `seed`, the camera and the frame's
+    number alone: scores have no part in it. Without a `seed` each run draws anew.
+
+    `quota_bytes`, `min_free_bytes`, `source_folders` and what is deleted first are as in `KeptFiles`; kinds that have
+    equally many lose INVALID first, then OK, borderline, NG.
+    """
+
+    needs_images = True
+    capacity = 8
+
+    def __init__(
+        self,
+        folder: Path,
+        source_folders: Collection[Path] = (),
+        *,
+        ok_share: float = 0.01,
+        margin: float = 0.1,
+        seed: int | None = None,
+        quota_bytes: int | None = None,
+        min_free_bytes: int = 0,
+    ) -> None:
+        if not (0 <= ok_share <= 1 and 0 <= margin <= 1):
+            raise ConfigError(f"ok_share and margin are shares from 0 to 1, not {ok_share} and {margin}")
+        self._files = KeptFiles(
+            folder,
+            "picture",
+            source_folders,
+            kinds=tuple(_FOLDERS.values()),
+            has_records=True,
+            quota_bytes=quota_bytes,
+            min_free_bytes=min_free_bytes,
+        )
+        self.name = f"pictures in {folder}"
+        self._ok_share, self._margin = ok_share, margin
+        self._seed = secrets.randbits(64) if seed is None else seed
+
+    @property
+    def exclusive(self) -> Collection[str]:
+        """The folder and those in it."""
+        return self._files.exclusive
+
+    def open(self) -> None:
+        """Create the folders; go on with what an earlier run left in them."""
+        self._files.open()
+
+    def close(self) -> None:
+        """Nothing is held open between frames."""
+
+    def wants(self, result: FrameResult) -> bool:
+        """Whether the frame is kept, so that no other takes a place in the queue."""
+        return self._why(result) is not None
+
+    def write(self, result: FrameResult) -> None:
+        """Write the picture and the record of a frame that is kept."""
+        why, image = self._why(result), result.record.image
+        if why is None or image is None:
+            return
+        # Without a level OpenCV packs fastest: no search for repeats, as small as level 1 in half the time.
+        encoded, png = cv2.imencode(".png", image)
+        assert encoded
+        record = json.dumps({**result.to_dict(), "why": why}, indent=2, allow_nan=False) + "\n"
+        about = result.record
+        name = "-".join(filter(None, (about.camera, about.part.id or about.name)))
+        self._files.write(_FOLDERS[why], stem(result, name), {".json": record.encode(), ".png": png.tobytes()})
+
+    def _why(self, result: FrameResult) -> Why | None:
+        if result.record.image is None:
+            return None
+        if result.verdict == "INVALID" or result.detection is None:
+            return "invalid"
+        if result.verdict == "NG":
+            return "ng"
+        if _is_borderline(result.detection, self._margin):
+            return "borderline"
+        return "sample" if self._is_drawn(result) else None
+
+    def _is_drawn(self, result: FrameResult) -> bool:
+        """Whether an OK frame is one of the random share; the same answer whenever asked."""
+        record = result.record
+        drawn = hashlib.blake2b(f"{self._seed} {record.frame_id} {record.camera}".encode(), digest_size=8).digest()
+        return int.from_bytes(drawn, "big") < self._ok_share * 2**64
+
+
+def _is_borderline(detection: Detection, margin: float) -> bool:
+    """Whether the score of an OK frame is close below the threshold; the same for scores of any scale and offset.
+
+    Where a person has set the threshold at or below the median of good scores, none is.
+    """
+    return detection.threshold - detection.score < margin * (detection.threshold - detection.normal_level)
