@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from typer import Context
 from typer.models import ArgumentInfo
 from typer.utils import get_params_from_function
 
@@ -40,7 +41,8 @@ def page() -> str:
 
 def section(command: Callable[..., Any]) -> str:
     """One command: what it does, how it is called, its arguments and options."""
-    parameters = list(get_params_from_function(command).values())
+    found = get_params_from_function(command).values()
+    parameters = [p for p in found if p.annotation is not Context]
     arguments = [p for p in parameters if isinstance(p.default, ArgumentInfo)]
     options = [p for p in parameters if not isinstance(p.default, ArgumentInfo)]
     called = [argument_name(p) if p.default.default is ... else f"[{argument_name(p)}]" for p in arguments]

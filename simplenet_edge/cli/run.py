@@ -9,7 +9,7 @@ import typer
 
 from simplenet_edge.cli.console import note, print_json
 from simplenet_edge.cli.logs import log_to_stderr
-from simplenet_edge.cli.options import BundleArgument, EngineOption, PrecisionOption, ThreadsOption
+from simplenet_edge.cli.options import EngineOption, PrecisionOption, ThreadsOption
 from simplenet_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _SOURCES_HELP = (
     "watch:FOLDER, push://HOST:PORT, test://, or - for standard input. Cameras share the engine. Options follow "
     "a #: name=left, xywh=160,120,320,240, every=2, trigger=stdin."
 )
+_BESIDE_LINE = ("line", "check", "as_json", "log_level", "help")
+
 _TO_HELP = (
     "Where results go as well; may be repeated: FILE.jsonl, mqtt://HOST/TOPIC, mqtts://..., https://HOOK, "
     "modbus://HOST:502."
@@ -29,8 +31,18 @@ _TO_HELP = (
 
 
 def run(
-    bundle: BundleArgument,
-    source: Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCES_HELP)],
+    context: typer.Context,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="A bundle: a folder, or one .zip file.")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...", help=_SOURCES_HELP)] = None,
+    line: Annotated[
+        Path | None,
+        typer.Option("--line", help="TOML file with the recipes, cameras, sinks and limits of a whole line."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say all that is wrong with the --line file, and start nothing.")
+    ] = False,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "fp32",
     threads: ThreadsOption = None,
@@ -87,23 +99,37 @@ def run(
         Path | None,
         typer.Option("--token-file", help="File with the token that the page asks for; needed off this machine."),
     ] = None,
-    check: Annotated[bool, typer.Option(help="Replay the golden frames first.")] = True,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Don't replay the golden frames first.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; needs --jsonl.")] = False,
 ) -> None:
     """Inspect every frame of one or more sources; one JSON line a frame.
 
+    What a simple line needs stands on the command line, a whole one in a file: run --line line.toml.
+
     Runs until the sources end, or until Ctrl-C or SIGTERM. SIGHUP, or the monitor page, puts the shadow's bundle in
     use, or without one the new bundle at the same path, after it has replayed its golden frames.
     """
-    from simplenet_edge.workflows.run_line import StationOptions, run_station
+    from simplenet_edge.workflows.line_file import read_line_file
+    from simplenet_edge.workflows.run_line import StationOptions, plan_station, run_station
 
+    if line is not None:
+        _require_alone(context)
+        station = read_line_file(line)
+        if check:
+            return note(f"{line}: {len(station.recipes)} recipes, {len(station.sources)} cameras, all in order")
+        if as_json and station.options.jsonl is None:
+            raise ConfigError("--json needs jsonl in [records], or the verdicts and the summary would be mixed up")
+        with log_to_stderr(log_level):
+            return _print(run_station(station, note), as_json)
+    if bundle is None or not source or check:
+        raise ConfigError("expected BUNDLE SOURCE..., or --line FILE, which --check checks")
     if as_json and jsonl is None:
         raise ConfigError("--json needs --jsonl FILE, or the verdicts and the summary would be mixed up")
     options = StationOptions(
         engine=engine,
         precision=precision,
         threads=threads,
-        check=check,
+        check=not no_check,
         shadow=shadow,
         jsonl=jsonl,
         rotate_bytes=None if rotate is None else rotate * 2**20,
@@ -123,8 +149,19 @@ def run(
         token_file=token_file,
     )
     with log_to_stderr(log_level):
-        summary = run_station(bundle, source, options, note)
-    _print(summary, as_json)
+        _print(run_station(plan_station(bundle, source, options, note), note), as_json)
+
+
+def _require_alone(context: typer.Context) -> None:
+    """Refuse what the file of --line says, or the one would silently win over the other."""
+    given = []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        found = context.get_parameter_source(name)
+        if name not in _BESIDE_LINE and found is not None and found.name != "DEFAULT":
+            given.append(parameter.opts[0] if parameter.opts[0].startswith("-") else name.upper())
+    if given:
+        raise ConfigError(f"{', '.join(given)}: leave out what the file of --line says")
 
 
 def _print(summary: Summary, as_json: bool) -> None:

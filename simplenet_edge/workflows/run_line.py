@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
 from simplenet_edge.runtime.line.model_loader import ModelLoader
 from simplenet_edge.runtime.line.process import hangups_ignored
+from simplenet_edge.runtime.line.recipes import RecipeConfig
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
 from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, PictureStore, Sink, open_sink
@@ -30,7 +32,16 @@ from simplenet_edge.runtime.sources import Source, open_source
 from simplenet_edge.runtime.sources.capture import without_password
 from simplenet_edge.runtime.status import LineStatus
 
-__all__ = ["StationOptions", "run_line", "run_station"]
+__all__ = [
+    "RecipeBundle",
+    "Station",
+    "StationOptions",
+    "plan_station",
+    "read_address",
+    "run_line",
+    "run_station",
+    "sink_makers",
+]
 
 _MIN_FREE_BYTES = 256 * 2**20  # overlays and kept pictures leave so much of the disk to everything else
 
@@ -53,6 +64,7 @@ class StationOptions:
     precision: str = "fp32"
     threads: int | None = None  # CPU threads of the engine; None: its own choice
     check: bool = True  # replay the golden frames first
+    recipe_memory_bytes: int | None = None  # for the models of the recipes after the first; None: all are loaded
     shadow: Path | None = None  # a second bundle that scores silently
     jsonl: Path | None = None  # file for the verdicts; None: standard output
     rotate_bytes: int | None = None  # start a new JSONL file after this many bytes
@@ -73,34 +85,67 @@ class StationOptions:
 
     def __post_init__(self) -> None:
         if self.watch not in ("alarm", "invalid", "off"):
-            raise ConfigError(f"--watch must be alarm, invalid or off, not {self.watch!r}")
+            raise ConfigError(f"watch must be alarm, invalid or off, not {self.watch!r}")
         if self.overlay not in ("ng", "all"):
-            raise ConfigError(f"--overlay must be ng or all, not {self.overlay!r}")
+            raise ConfigError(f"overlay must be ng or all, not {self.overlay!r}")
         if not 0 <= self.keep_ok <= 1:
-            raise ConfigError(f"--keep-ok must be a share from 0 to 1, not {self.keep_ok}")
+            raise ConfigError(f"of the OK frames a share from 0 to 1 is kept, not {self.keep_ok}")
 
 
-def run_station(
+@dataclass(frozen=True)
+class RecipeBundle:
+    """The bundle of a recipe. `number` is what a controller may call it instead of its name."""
+
+    bundle: Path
+    name: str | None = None  # None: that in the bundle's manifest
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Station:
+    """All that a line is made of; the first recipe is that of frames that name none. Nothing is open yet."""
+
+    recipes: Sequence[RecipeBundle]
+    sources: Sequence[Source]
+    sinks: Sequence[Sink]
+    options: StationOptions
+
+
+def plan_station(
     bundle: Path, addresses: Sequence[str], options: StationOptions, on_message: OnMessage = ignore_message
-) -> Summary:
-    """Inspect every frame of the sources at `addresses` with a bundle, as `options` say.
+) -> Station:
+    """The station that inspects the sources at `addresses` with one bundle. Raises ConfigError or SourceError."""
+    sources = [open_source(read_address(address, on_message)) for address in addresses]
+    sinks = [make() for _, make in sink_makers(options, sources, on_message)]
+    return Station([RecipeBundle(bundle)], sources, sinks, options)
+
+
+def run_station(station: Station, on_message: OnMessage = ignore_message) -> Summary:
+    """Inspect every frame of a station's sources.
 
     Runs until the sources end, or until Ctrl-C or SIGTERM; a swap puts the shadow's bundle in use, or without one the
-    new bundle at the same path. Raises ConfigError, BundleError, EngineError, ParityError, SourceError or SinkError.
+    new bundle at the path of the first recipe. Raises ConfigError, BundleError, EngineError, ParityError, SourceError
+    or SinkError.
     """
-    sources = [open_source(_address(address, on_message)) for address in addresses]
-    sinks = _sinks(options, sources, on_message)
+    options, sinks = station.options, list(station.sinks)
+    first, *others = station.recipes
     drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
     config = LineConfig(options.deadline_ms, drift=drift, strict=options.strict)
     if options.engine == "auto" and options.threads is None and options.check:
-        choice = choose_fastest(Bundle(bundle), options.precision)
+        choice = choose_fastest(Bundle(first.bundle), options.precision)
     else:
         choice = dataclasses.replace(choose_engine(options.engine, options.precision), threads=options.threads)
     on_message(f"engine {choice.name}: {choice.reason}")
-    loader = ModelLoader(bundle, choice.name, options.precision, choice.threads, options.check)
+    loader = ModelLoader(first.bundle, choice.name, options.precision, choice.threads, options.check)
     with ExitStack() as stack:
         stack.enter_context(hangups_ignored())
         detector = stack.enter_context(_closing(loader.load()))
+        recipes = RecipeConfig(
+            first.name or detector.bundle.manifest.name,
+            {str(recipe.name): dataclasses.replace(loader, path=recipe.bundle).load for recipe in others},
+            {str(recipe.number): str(recipe.name) for recipe in station.recipes if recipe.number is not None},
+            options.recipe_memory_bytes,
+        )
         shadow = None
         if options.shadow is not None:
             beside = dataclasses.replace(loader, path=options.shadow)
@@ -110,7 +155,16 @@ def run_station(
             host, port = parse_address(options.serve)
             monitor = Monitor(status, host=host, port=port, token=_token(options.token_file))
             sinks.append(monitor.sink)
-        line = Line(sources, detector, sinks, config, status=status, shadow=shadow, reload=loader.load)
+        line = Line(
+            station.sources,
+            detector,
+            sinks,
+            config,
+            status=status,
+            shadow=shadow,
+            reload=loader.load,
+            recipes=recipes,
+        )
         if monitor is not None:
             monitor.swap = line.swap
             if options.jsonl is not None:
@@ -119,32 +173,27 @@ def run_station(
         return line.run()
 
 
-def _sinks(options: StationOptions, sources: Sequence[Source], on_message: OnMessage) -> list[Sink]:
-    sinks: list[Sink] = [JsonlSink(options.jsonl, rotate_bytes=options.rotate_bytes, fsync_s=options.fsync_s)]
-    addresses = [_address(address, on_message) for address in options.addresses]
-    sinks += [open_sink(address, spool_folder=options.spool) for address in addresses]
+def sink_makers(
+    options: StationOptions, sources: Sequence[Source], on_message: OnMessage = ignore_message
+) -> list[tuple[str, Callable[[], Sink]]]:
+    """What makes each sink that the options ask for, and what to call it where that fails."""
     folders = [source.folder for source in sources if source.folder is not None]
-    if options.overlays is not None:
-        sinks.append(
-            OverlaySink(
-                options.overlays,
-                options.overlay,
-                folders,
-                quota_bytes=options.quota_bytes,
-                min_free_bytes=_MIN_FREE_BYTES,
-            )
-        )
-    if options.keep is not None:
-        sinks.append(
-            PictureStore(
-                options.keep,
-                folders,
-                ok_share=options.keep_ok,
-                quota_bytes=options.keep_quota_bytes,
-                min_free_bytes=_MIN_FREE_BYTES,
-            )
-        )
-    return sinks
+    makers: list[tuple[str, Callable[[], Sink]]] = [
+        ("records", lambda: JsonlSink(options.jsonl, rotate_bytes=options.rotate_bytes, fsync_s=options.fsync_s))
+    ]
+    for number, address in enumerate(options.addresses, 1):
+        makers.append((f"sink {number}", partial(_sink_at, address, options.spool, on_message)))
+    if (overlays := options.overlays) is not None:
+        drawn = partial(OverlaySink, overlays, options.overlay, folders, quota_bytes=options.quota_bytes)
+        makers.append(("overlays", partial(drawn, min_free_bytes=_MIN_FREE_BYTES)))
+    if (keep := options.keep) is not None:
+        kept = partial(PictureStore, keep, folders, ok_share=options.keep_ok, quota_bytes=options.keep_quota_bytes)
+        makers.append(("keep", partial(kept, min_free_bytes=_MIN_FREE_BYTES)))
+    return makers
+
+
+def _sink_at(address: str, spool: Path | None, on_message: OnMessage) -> Sink:
+    return open_sink(read_address(address, on_message), spool_folder=spool)
 
 
 def _token(file: Path | None) -> str | None:
@@ -156,7 +205,7 @@ def _token(file: Path | None) -> str | None:
         raise ConfigError(f"--token-file {file}: expected a file with the token in it ({error})") from error
 
 
-def _address(text: str, on_message: OnMessage) -> str:
+def read_address(text: str, on_message: OnMessage = ignore_message) -> str:
     """The address of a source or a sink; `@FILE` is the one in a file, where nobody sees the password in it."""
     if text.startswith("@"):
         try:

@@ -17,7 +17,7 @@ from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.monitor import Monitor
 from simplenet_edge.runtime.sinks import JsonlSink
 from simplenet_edge.runtime.sources import open_source
-from simplenet_edge.workflows.run_line import StationOptions, run_line, run_station
+from simplenet_edge.workflows.run_line import StationOptions, plan_station, run_line, run_station
 from tests.bundles import write_tiny_bundle
 
 PARTS = "test://?size=96x64&frames=12&defects=0.3&seed=1"
@@ -39,18 +39,18 @@ def test_an_address_with_a_secret_comes_from_a_file(path: Path, tmp_path: Path) 
     sink.write_text(f"{tmp_path / 'there.jsonl'}\n", encoding="utf-8")
     said: list[str] = []
     options = StationOptions(engine="fake", jsonl=tmp_path / "a.jsonl", addresses=(f"@{sink}",), watch="off")
-    run_station(path, [f"@{source}"], options, said.append)
+    run_station(plan_station(path, [f"@{source}"], options, said.append), said.append)
     assert verdicts(tmp_path / "there.jsonl") == verdicts(tmp_path / "a.jsonl")
     assert not any("password" in text for text in said)
     with pytest.raises(ConfigError, match="expected a file with one address"):
-        run_station(path, [f"@{tmp_path / 'absent'}"], options)
+        run_station(plan_station(path, [f"@{tmp_path / 'absent'}"], options))
 
 
 def test_a_password_on_the_command_line_is_warned_of_and_not_repeated(path: Path, tmp_path: Path) -> None:
     said: list[str] = []
     options = StationOptions(engine="fake", addresses=("ftp://cell:secret@host/x",), jsonl=tmp_path / "a.jsonl")
     with pytest.raises(ConfigError, match="expected a path"):
-        run_station(path, [PARTS], options, said.append)
+        run_station(plan_station(path, [PARTS], options, said.append), said.append)
     (warning,) = (text for text in said if "password" in text)
     assert "@FILE" in warning
     assert "secret" not in warning
@@ -60,7 +60,7 @@ def test_objects_and_addresses_come_to_the_same(path: Path, tmp_path: Path) -> N
     addresses = [f"{PARTS}#name=left", f"{PARTS}#name=right"]
     said: list[str] = []
     options = StationOptions(engine="fake", jsonl=tmp_path / "station.jsonl", watch="off")
-    by_address = run_station(path, addresses, options, said.append)
+    by_address = run_station(plan_station(path, addresses, options, said.append), said.append)
     with open_engine(Bundle(path), "fake") as engine:
         sinks = [JsonlSink(tmp_path / "line.jsonl")]
         by_object = run_line([open_source(address) for address in addresses], Detector(engine), sinks)
@@ -78,7 +78,7 @@ def test_every_sink_that_is_asked_for(path: Path, tmp_path: Path) -> None:
         overlays=tmp_path / "overlays",
         overlay="all",
     )
-    summary = run_station(path, [PARTS], options)
+    summary = run_station(plan_station(path, [PARTS], options))
     assert (summary.frames, summary.lost) == (12, 0)
     assert verdicts(tmp_path / "first.jsonl") == verdicts(tmp_path / "second.jsonl")
     assert len(list((tmp_path / "overlays").glob("*.png"))) == 12
@@ -100,7 +100,7 @@ def test_the_monitor_can_swap_as_soon_as_it_is_served(
     monkeypatch.setattr(Monitor, "__enter__", served)
     said: list[str] = []
     options = StationOptions(engine="fake", jsonl=tmp_path / "v.jsonl", serve="0")
-    assert run_station(path, [PARTS], options, said.append).frames == 12
+    assert run_station(plan_station(path, [PARTS], options, said.append), said.append).frames == 12
     assert seen[0]["monitor"]["can_swap"] is True
     assert said[1].startswith("monitor page: http://127.0.0.1:")
 
@@ -124,15 +124,15 @@ def test_nothing_stays_open_where_a_part_of_it_fails(
     caplog.set_level(logging.WARNING)
     options: dict[str, Any] = {"engine": "fake", "jsonl": tmp_path / "v.jsonl"}
     with pytest.raises(SourceError, match="absent"):
-        run_station(path, [str(tmp_path / "absent")], StationOptions(**options))
+        run_station(plan_station(path, [str(tmp_path / "absent")], StationOptions(**options)))
     with pytest.raises(BundleError, match="no such bundle"):
-        run_station(path, [PARTS], StationOptions(**options, shadow=tmp_path / "absent.bundle"))
+        run_station(plan_station(path, [PARTS], StationOptions(**options, shadow=tmp_path / "absent.bundle")))
     with pytest.raises(ConfigError, match="expected an address"):
-        run_station(path, [PARTS], StationOptions(**options, serve="host"))
+        run_station(plan_station(path, [PARTS], StationOptions(**options, serve="host")))
     with pytest.raises(ConfigError, match="add #name="):
-        run_station(path, [PARTS, PARTS], StationOptions(**options, serve="0"))
+        run_station(plan_station(path, [PARTS, PARTS], StationOptions(**options, serve="0")))
     assert not caplog.records
-    assert run_station(path, [PARTS], StationOptions(**options)).frames == 12
+    assert run_station(plan_station(path, [PARTS], StationOptions(**options))).frames == 12
 
 
 @pytest.mark.parametrize("option", ["overlays", "keep"])
@@ -144,12 +144,12 @@ def test_pictures_in_any_of_the_watched_folders_are_refused(path: Path, tmp_path
         sources.append(f"watch:{tmp_path / name}")
     folder: dict[str, Any] = {option: tmp_path / "right" / "pictures"}
     with pytest.raises(ConfigError, match="name a folder outside it for"):
-        run_station(path, sources, StationOptions(engine="fake", jsonl=tmp_path / "a.jsonl", **folder))
+        run_station(plan_station(path, sources, StationOptions(engine="fake", jsonl=tmp_path / "a.jsonl", **folder)))
 
 
 @pytest.mark.parametrize("text", ["", "rtsp://u:secret@h/1\n# the left one\n"])
 def test_a_file_without_just_one_address_is_refused(path: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "address").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="one address on one line") as caught:
-        run_station(path, [f"@{tmp_path / 'address'}"], StationOptions(engine="fake"))
+        run_station(plan_station(path, [f"@{tmp_path / 'address'}"], StationOptions(engine="fake")))
     assert "secret" not in str(caught.value)

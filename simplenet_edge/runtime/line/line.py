@@ -38,7 +38,7 @@ from simplenet_edge.runtime.snapshot import LineState
 from simplenet_edge.runtime.sources.base import Source
 from simplenet_edge.runtime.status import LineStatus
 
-__all__ = ["Line", "LineConfig", "LineTimings", "Summary", "run"]
+__all__ = ["Line", "LineConfig", "LineTimings", "Summary", "conflicts", "run"]
 
 _log = logging.getLogger(__name__)
 
@@ -120,19 +120,9 @@ class Line:
         recipes: RecipeConfig | None = None,
         timings: LineTimings | None = None,
     ) -> None:
+        if found := conflicts(sources, sinks):
+            raise ConfigError(found[0])
         names = [source.name for source in sources]
-        if not names or len(set(names)) < len(names):
-            raise ConfigError(f"expected sources of different names, found {', '.join(names) or 'none'}; add #name=...")
-        called = [sink.name for sink in sinks]
-        if len(set(called)) < len(called):
-            raise ConfigError(f"expected sinks of different names, found {', '.join(called)}; leave one out")
-        taken: dict[str, str] = {}
-        for sink in sinks:
-            sink.attach(names)
-            for target in sink.exclusive:
-                if target in taken:
-                    raise ConfigError(f"{taken[target]} and {sink.name} both write to {target}; give each its own")
-                taken[target] = sink.name
         self.config = config or LineConfig()
         self._timings = timings or LineTimings()
         self.status = status or LineStatus()
@@ -315,6 +305,28 @@ class Line:
             seconds=seconds,
             interrupted=interrupted,
         )
+
+
+def conflicts(sources: Sequence[Source], sinks: Sequence[Sink]) -> list[str]:
+    """Why these sources and sinks can't be of one line; empty where they can. Tells the sinks of the cameras."""
+    found = []
+    names = [source.name for source in sources]
+    if not names or len(set(names)) < len(names):
+        found.append(f"expected sources of different names, found {', '.join(names) or 'none'}; add #name=...")
+    called = [sink.name for sink in sinks]
+    if len(set(called)) < len(called):
+        found.append(f"expected sinks of different names, found {', '.join(called)}; leave one out")
+    taken: dict[str, str] = {}
+    for sink in sinks:
+        try:
+            sink.attach(names)
+        except ConfigError as error:
+            found.append(str(error))
+        for target in sink.exclusive:
+            if target in taken:
+                found.append(f"{taken[target]} and {sink.name} both write to {target}; give each its own")
+            taken[target] = sink.name
+    return found
 
 
 def run(source: Source, detector: Detector, sinks: Sequence[Sink] = (), config: LineConfig | None = None) -> Summary:
