@@ -112,7 +112,7 @@ def run_station(
             sinks.append(monitor.sink)
         line = Line(sources, detector, sinks, config, status=status, shadow=shadow, reload=loader.load)
         if monitor is not None:
-            monitor.swap = line.swap
+            monitor.swap, monitor.select = line.swap, line.recipes.select
             if options.jsonl is not None:
                 status.add_past(read_hours(options.jsonl))
             on_message(f"monitor page: {stack.enter_context(monitor).url}")
