@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+import numpy as np
+
 from simplenet_edge.errors import DataError
 from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.regions import Region, total_area
@@ -80,6 +82,14 @@ class FrameRecord:
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", as_text(self.name))
         object.__setattr__(self, "error", self.error and as_text(self.error))
+
+    @property
+    def picture(self) -> Frames | None:
+        """The image where it is uint8 `(H, W, 3)` with pixels; that of an INVALID frame may be anything, or None."""
+        image = self.image
+        if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            return None
+        return image
 
 
 @dataclass(frozen=True, eq=False)

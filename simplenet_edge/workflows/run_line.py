@@ -166,7 +166,7 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
             recipes=recipes,
         )
         if monitor is not None:
-            monitor.swap = line.swap
+            monitor.swap, monitor.select = line.swap, line.recipes.select
             if options.jsonl is not None:
                 status.add_past(read_hours(options.jsonl))
             on_message(f"monitor page: {stack.enter_context(monitor).url}")

@@ -102,6 +102,7 @@ def test_the_monitor_can_swap_as_soon_as_it_is_served(
     options = StationOptions(engine="fake", jsonl=tmp_path / "v.jsonl", serve="0")
     assert run_station(plan_station(path, [PARTS], options, said.append), said.append).frames == 12
     assert seen[0]["monitor"]["can_swap"] is True
+    assert seen[0]["monitor"]["can_select"] is True
     assert said[1].startswith("monitor page: http://127.0.0.1:")
 
 

@@ -9,6 +9,7 @@
     /api/hours               the counts of the last seven days by hour
     /api/gallery             the last NG and INVALID results; /api/gallery/ID.jpg?heat=0 without the map
     POST /api/swap           load the model anew
+    POST /api/recipe         ?name=NAME: the recipe, from now on, of parts that name none
     POST /api/shift          count the shift anew
 
 Who may ask is the business of `guard`. A POST needs the header X-Simplenet-Edge: 1, which forms of other sites don't
@@ -32,7 +33,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from simplenet_edge.errors import SimpleNetEdgeError
+from simplenet_edge.errors import RecipeError, SimpleNetEdgeError
 from simplenet_edge.runtime.monitor.guard import Guard, refusal
 from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
 from simplenet_edge.runtime.monitor.sink import MonitorSink
@@ -46,10 +47,15 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 
 
 def create_app(
-    status: LineStatus, sink: MonitorSink, swap: Callable[[], str] | None, host: str, token: str | None
+    status: LineStatus,
+    sink: MonitorSink,
+    swap: Callable[[], str] | None,
+    select: Callable[[str], str] | None,
+    host: str,
+    token: str | None,
 ) -> Starlette:
     """The application, as it is served on the address `host` to those who have the token."""
-    line = _Line(status, sink, swap)
+    line = _Line(status, sink, swap, select)
     routes = [
         Route("/", _Asset(_PAGE / "index.html"), methods=["GET"]),
         *(
@@ -66,6 +72,7 @@ def create_app(
         Route("/api/gallery", line.gallery),
         Route("/api/gallery/{id}.jpg", line.gallery_picture),
         Route("/api/swap", line.swap, methods=["POST"]),
+        Route("/api/recipe", line.recipe, methods=["POST"]),
         Route("/api/shift", line.shift, methods=["POST"]),
     ]
     middleware = [Middleware(Guard, host=host, token=token)]
@@ -85,10 +92,17 @@ class _Asset:
 class _Line:
     """What is asked of the line. Coroutines do what takes no time; pictures and swaps go to other threads."""
 
-    def __init__(self, status: LineStatus, sink: MonitorSink, swap: Callable[[], str] | None) -> None:
+    def __init__(
+        self,
+        status: LineStatus,
+        sink: MonitorSink,
+        swap: Callable[[], str] | None,
+        select: Callable[[str], str] | None,
+    ) -> None:
         self._status = status
         self._sink = sink
         self._swap = swap
+        self._select = select
         self._swapping = threading.Lock()
         self._run = secrets.token_hex(8)
 
@@ -107,6 +121,7 @@ class _Line:
         about = {
             "run": self._run,
             "can_swap": self._swap is not None,
+            "can_select": self._select is not None,
             "problems": found["problems"],
             "silent_s": STALE_S,
         }
@@ -135,6 +150,18 @@ class _Line:
             return refusal(404, "pictures have numbers; /api/gallery lists them")
         jpeg = self._sink.gallery.jpeg(int(entry_id), _heat(request))
         return _jpeg(jpeg, f"picture {entry_id} is not kept (any more)")
+
+    def recipe(self, request: Request) -> Response:
+        if self._select is None:
+            return refusal(404, "this line was started without a way to change its recipe")
+        _require_header(request)
+        name = request.query_params.get("name")
+        if name is None:
+            return refusal(400, "name the recipe: /api/recipe?name=NAME")
+        try:
+            return JSONResponse({"text": f"recipe {self._select(name)} is selected"})
+        except RecipeError as error:
+            return refusal(404, str(error))
 
     async def shift(self, request: Request) -> Response:
         _require_header(request)

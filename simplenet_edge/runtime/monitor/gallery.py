@@ -15,7 +15,10 @@ __all__ = ["Gallery"]
 
 _PER_S = 2.0  # pictures per second in the long run: one of a 5 megapixel image takes a slow core 0.1 s
 _AT_ONCE = 4.0  # pictures after a pause
-_ABOUT = ("camera", "frame_id", "name", "wall_time", "verdict", "score", "threshold", "reason", "area_px", "bundle_id")
+_ABOUT = (
+    *("camera", "frame_id", "name", "part_id", "recipe", "wall_time"),
+    *("verdict", "score", "threshold", "reason", "area_px", "bundle_id"),
+)
 
 
 @dataclass(frozen=True)

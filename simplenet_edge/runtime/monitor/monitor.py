@@ -15,8 +15,9 @@ __all__ = ["Monitor"]
 class Monitor:
     """A context manager that serves the page, the API, `/health` and `/metrics` of one line.
 
-    `swap` loads the model anew and gives a sentence about it; without it, nobody can ask for that. On another address
-    than the loopback a `token` is asked for, of at least 16 characters; what is sent is not encrypted.
+    `swap` loads the model anew and gives a sentence about it; `select` is `Recipes.select`; without them, nobody can
+    ask for that. On another address than the loopback a `token` is asked for, of at least 16 characters; what is sent
+    is not encrypted.
 
     Raises ConfigError without that token, SimpleNetEdgeError where the address can't be taken, and where the extra
     `serve` is missing.
@@ -30,13 +31,14 @@ class Monitor:
         port: int = 8080,
         token: str | None = None,
         swap: Callable[[], str] | None = None,
+        select: Callable[[str], str] | None = None,
         gallery_size: int = 24,
     ) -> None:
         require_token(host, token)
         self.sink = MonitorSink(gallery_size)
         self._status = status
         self._host, self._port, self._token = host, port, token
-        self.swap = swap  # read when it is entered: the line, which gives it, needs `sink` first
+        self.swap, self.select = swap, select  # read when it is entered: the line, which gives both, needs `sink` first
         self._server: HttpServer | None = None
 
     @property
@@ -48,7 +50,7 @@ class Monitor:
     def __enter__(self) -> Monitor:
         with needs_serve_extra("the monitor"):
             from simplenet_edge.runtime.monitor.app import create_app
-        app = create_app(self._status, self.sink, self.swap, self._host, self._token)
+        app = create_app(self._status, self.sink, self.swap, self.select, self._host, self._token)
         self._server = HttpServer(app, self._host, self._port)
         self._server.__enter__()
         return self

@@ -28,10 +28,9 @@ def draw_result(result: FrameResult, heat: bool = True) -> Frames | None:
 
     With `heat` comes the map, boxes around the regions, and darkness over what the model's cut-out leaves out.
     """
-    image, (x0, y0) = result.record.image, result.record.offset_xy
-    if not _is_picture(image):
+    image, (x0, y0) = result.record.picture, result.record.offset_xy
+    if image is None:
         return None
-    assert image is not None
     image_hw = image.shape[:2]
     shrink = min(1.0, _MOST_PX / max(image_hw))
     width, height = max(1, round(image_hw[1] * shrink)), max(1, round(image_hw[0] * shrink))
@@ -54,11 +53,6 @@ def encode_jpeg(image: Frames) -> bytes:
     encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert encoded
     return data.tobytes()
-
-
-def _is_picture(image: Frames | None) -> bool:
-    """An INVALID frame may hold an image that breaks the contract."""
-    return image is not None and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
 
 
 def _with_heat(picture: Frames, image_hw: tuple[int, int], detection: Detection) -> Frames:

@@ -30,7 +30,7 @@ class PictureStore(Sink):
 
     The record is `FrameResult.to_dict()` and `why`. The files are called as `kept_files.stem` says, by the part's id or
     else the frame's name, after the camera; they lie in `folder/ng`, `/invalid`, `/borderline` and `/ok`. A frame
-    without an image is not kept.
+    without a picture is not kept.
 
     Kept are all NG, all INVALID, the OK frames whose score is closer to the threshold than `margin` of the way from the
     median of good scores to it, and of the other ones the share `ok_share`, drawn by `seed`, the camera and the frame's
@@ -87,7 +87,7 @@ class PictureStore(Sink):
 
     def write(self, result: FrameResult) -> None:
         """Write the picture and the record of a frame that is kept."""
-        why, image = self._why(result), result.record.image
+        why, image = self._why(result), result.record.picture
         if why is None or image is None:
             return
         # Without a level OpenCV packs fastest: no search for repeats, as small as level 1 in half the time.
@@ -99,7 +99,7 @@ class PictureStore(Sink):
         self._files.write(_FOLDERS[why], stem(result, name), {".json": record.encode(), ".png": png.tobytes()})
 
     def _why(self, result: FrameResult) -> Why | None:
-        if result.record.image is None:
+        if result.record.picture is None:
             return None
         if result.verdict == "INVALID" or result.detection is None:
             return "invalid"

@@ -10,7 +10,7 @@ import pytest
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.fake import FakeEngine
 from simplenet_edge.runtime.detector import Detector
-from simplenet_edge.runtime.records import FrameRecord, FrameResult, VerdictName
+from simplenet_edge.runtime.records import FrameRecord, FrameResult, Part, VerdictName
 from simplenet_edge.runtime.regions import find_regions
 from simplenet_edge.runtime.snapshot import ModelSnapshot, RecipesSnapshot, SinkSnapshot
 from simplenet_edge.runtime.status import LineStatus
@@ -33,14 +33,19 @@ def make(detector: Detector) -> Make:
     """A result of a camera: `make("NG", "top", frame_id=3, at_s=1.0, name="part3.png")`."""
 
     def make_result(
-        verdict: VerdictName, camera: str = "top", frame_id: int = 0, at_s: float = 0.0, name: str = "part.png"
+        verdict: VerdictName,
+        camera: str = "top",
+        frame_id: int = 0,
+        at_s: float = 0.0,
+        name: str = "part.png",
+        part: Part = Part(),  # noqa: B008 - it is frozen
     ) -> FrameResult:
         good = even_frames(1)
         image: Frames | None = with_spot(good)[0] if verdict == "NG" else good[0]
         if verdict == "INVALID":
-            record = FrameRecord(frame_id, name, WHEN, None, "the cable is out", camera, monotonic_s=at_s)
+            record = FrameRecord(frame_id, name, WHEN, None, "the cable is out", camera, monotonic_s=at_s, part=part)
             return FrameResult(record, detector.bundle_id, THRESHOLD, None, "the cable is out", "source")
-        record = FrameRecord(frame_id, name, WHEN, image, None, camera, monotonic_s=at_s, dropped=2)
+        record = FrameRecord(frame_id, name, WHEN, image, None, camera, monotonic_s=at_s, dropped=2, part=part)
         assert image is not None
         detection = detector.inspect(image)
         regions = find_regions(detection.map, THRESHOLD, detection.spec, image.shape[:2])

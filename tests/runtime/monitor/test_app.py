@@ -13,8 +13,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from simplenet_edge.errors import BundleError, SimpleNetEdgeError
+from simplenet_edge.errors import BundleError, RecipeError, SimpleNetEdgeError
 from simplenet_edge.runtime.monitor import Monitor
+from simplenet_edge.runtime.records import Part
 from simplenet_edge.runtime.snapshot import STALE_S
 from simplenet_edge.runtime.status import LineStatus
 from tests.runtime.monitor.conftest import Make
@@ -192,6 +193,51 @@ def test_a_swap_needs_the_header_and_says_what_came_of_it(status: LineStatus) ->
         assert (answer.status_code, answer.json()) == (200, {"text": "model 2 runs"})
         answer = client.post("/api/swap", headers=OURS)
         assert (answer.status_code, answer.json()) == (500, {"error": "the bundle is damaged; copy it again"})
+
+
+def test_a_change_of_the_recipe(status: LineStatus) -> None:
+    calls: list[str] = []
+
+    def select(name: str) -> str:
+        calls.append(name)
+        if name != "7":
+            raise RecipeError(f"no recipe is called {name!r}; this line has gear, shaft & co")
+        return "shaft & co"
+
+    with (
+        Monitor(status, port=0, select=select) as monitor,
+        httpx.Client(base_url=monitor.url, trust_env=False, timeout=60) as client,
+    ):
+        answer = client.get("/api/status").json()
+        assert answer["monitor"]["can_select"] is True
+        assert answer["recipes"]["names"] == ["gear", "shaft"]
+        assert client.get("/api/recipe?name=7", headers=OURS).status_code == 405
+        assert client.post("/api/recipe?name=7").status_code == 403
+        answer = client.post("/api/recipe", headers=OURS)
+        assert (answer.status_code, answer.json()) == (400, {"error": "name the recipe: /api/recipe?name=NAME"})
+        assert calls == []
+        answer = client.post("/api/recipe", params={"name": "7"}, headers=OURS)
+        assert (answer.status_code, answer.json()) == (200, {"text": "recipe shaft & co is selected"})
+        for unknown in ("", "gear & lever/ä", "x" * 5000):
+            answer = client.post("/api/recipe", params={"name": unknown}, headers=OURS)
+            assert answer.status_code == 404
+            assert answer.json() == {"error": f"no recipe is called {unknown!r}; this line has gear, shaft & co"}
+        assert calls[-2] == "gear & lever/ä"
+
+
+def test_without_a_way_to_change_the_recipe_there_is_none(client: httpx.Client) -> None:
+    assert client.get("/api/status").json()["monitor"]["can_select"] is False
+    assert client.post("/api/recipe?name=gear", headers=OURS).status_code == 404
+
+
+def test_parts_and_recipes_are_in_the_history_and_the_gallery(
+    client: httpx.Client, monitor: Monitor, make: Make
+) -> None:
+    monitor.sink.write(make("NG", part=Part("4711", "shaft")))
+    shown = client.get("/api/history").json()["cameras"]["top"]["shown"]
+    (item,) = client.get("/api/gallery").json()["items"]
+    for found in (shown, item):
+        assert (found["part_id"], found["recipe"]) == ("4711", "shaft")
 
 
 def test_one_swap_at_a_time_and_health_answers_meanwhile(status: LineStatus) -> None:

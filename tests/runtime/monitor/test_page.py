@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from simplenet_edge.runtime.monitor import Monitor
+from simplenet_edge.runtime.records import Part
+from simplenet_edge.runtime.snapshot import RecipesSnapshot
 from simplenet_edge.runtime.status import LineStatus
 from tests.runtime.monitor.chromium import Chromium, take_screenshot
 from tests.runtime.monitor.conftest import Make
@@ -101,6 +104,90 @@ def test_a_swap_is_asked_for_twice_and_its_answer_shown(page: Chromium, status: 
         page.wait_for("document.querySelector('#confirm').open")
         page.run("document.querySelector('#swap-now').click()")
         page.wait_for("document.querySelector('#confirm .answer').textContent === 'bundle 2 runs'")
+
+
+LONG_ID = "housing-4711-" + "0123456789" * 11 + "-last"  # 128 characters, as a camera reads them
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 700)])
+def test_parts_and_recipes(status: LineStatus, make: Make, width: int, height: int) -> None:
+    known = status.snapshot().model
+    assert known is not None
+    names = ("gear", "shaft & <b>lever</b>", "a-very-long-recipe-name-without-a-space-" * 3 + "end")
+    errors = {names[2]: "the bundle is damaged; copy it again"}
+    status.put_parts(known, RecipesSnapshot("gear", names, names[:2], names[2], errors), None, {})
+    chosen: list[str] = []
+    with (
+        Monitor(status, port=0, select=lambda name: chosen.append(name) or name) as monitor,  # type: ignore[func-returns-value]
+        Chromium(width, height) as page,
+    ):
+        not_loaded = make("INVALID", ODD_NAME, part=Part(LONG_ID, names[2]))
+        not_loaded = dataclasses.replace(
+            not_loaded,
+            record=dataclasses.replace(not_loaded.record, image=make("OK").record.image),
+            bundle_id=None,
+            threshold=None,
+            reason="recipe is being loaded",
+            cause="recipe",
+        )
+        for result in (make("NG", name="part0.png", part=Part("A-0031", names[1])), not_loaded):
+            status.add(result)
+            monitor.sink.write(result)
+        page.open(monitor.url)
+        page.wait_for(says(TOP, "NG"))
+        page.wait_for(says(ODD, "INVALID"))
+        about = page.run(f"{TOP}.querySelector('[data-field=part]').textContent")
+        assert about.startswith(f"A-0031 · {names[1]} · ")
+        assert page.run(f"{ODD}.querySelector('[data-field=part]').textContent").startswith(
+            f"{LONG_ID} · {names[2]} · "
+        )
+        assert page.run(f"{ODD}.querySelector('[data-field=threshold]').textContent") == "\u2013"
+        rows = page.run("[...document.querySelectorAll('#recipes div')].map((row) => row.textContent)")
+        assert rows == ["Recipegear", f"Loadedgear, {names[1]}", f"Loading{names[2]}"]
+        assert page.text("#recipe-errors") == f"Recipe {names[2]}: the bundle is damaged; copy it again"
+        cut_off = (
+            "[...document.querySelectorAll('#recipes dd, #large dd')].filter((e) => e.scrollWidth > e.clientWidth)"
+        )
+        assert page.run(f"{cut_off}.length") == 0
+        assert page.run("document.documentElement.scrollWidth") <= width
+
+        page.run("document.querySelector('#gallery-verdict').value = ''")
+        page.run("document.querySelector('#gallery-verdict').dispatchEvent(new Event('change'))")
+        page.wait_for("document.querySelectorAll('#gallery li').length === 2")
+        for alt, part, recipe in (("INVALID", LONG_ID, names[2]), ("NG", "A-0031", names[1])):
+            page.run(f"document.querySelector('#gallery img[alt^={alt}]').closest('button').click()")
+            page.wait_for("document.querySelector('#large').open")
+            rows = page.run("[...document.querySelectorAll('#large dl div')].map((row) => row.textContent)")
+            assert rows[:2] == [f"Part{part}", f"Recipe{recipe}"]
+            assert page.run(f"{cut_off}.length") == 0
+            page.press("Escape")
+
+        page.run("document.querySelector('#change-recipe').click()")
+        page.wait_for("document.querySelector('#confirm-recipe').open")
+        options = page.run("[...document.querySelector('#recipe').options].map((option) => option.textContent)")
+        assert options == ["gear", names[1], f"{names[2]} (not loaded yet)"]
+        assert page.run("document.querySelector('#recipe').value") == "gear"
+        dialog = "document.querySelector('#confirm-recipe')"
+        assert page.run(f"{dialog}.scrollWidth <= {dialog}.clientWidth")
+        page.run(f"document.querySelector('#recipe').value = {names[1]!r}")
+        assert chosen == []
+        page.run("document.querySelector('#recipe-now').click()")
+        page.wait_for("document.querySelector('#confirm-recipe .answer').textContent.endsWith('is selected')")
+        assert chosen == [names[1]]
+        assert page.errors == []
+
+
+def test_a_line_of_one_recipe_says_nothing_of_it(page: Chromium, status: LineStatus, make: Make) -> None:
+    known = status.snapshot().model
+    assert known is not None
+    status.put_parts(known, RecipesSnapshot("gear", ("gear",), ("gear",), None, {}), None, {})
+    with Monitor(status, port=0, select=lambda name: name) as monitor:
+        monitor.sink.write(make("OK", name="part0.png", part=Part(None, "gear")))
+        page.open(monitor.url)
+        page.wait_for(says(TOP, "OK"))
+        assert page.run(f"{TOP}.querySelector('[data-field=part]').textContent").startswith("part0.png · 12")
+        assert page.run("document.querySelector('#change-recipe').hidden")
+        assert page.run("document.querySelector('#recipes').children.length") == 0
 
 
 def test_a_camera_that_is_away_has_no_verdict(page: Chromium, status: LineStatus, make: Make) -> None:

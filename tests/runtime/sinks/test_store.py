@@ -34,6 +34,10 @@ def scored(number: int, score: float, **about: Any) -> FrameResult:
     return dataclasses.replace(ok, detection=detection, record=dataclasses.replace(ok.record, **about))
 
 
+def with_image(frame: FrameResult, image: Any) -> FrameResult:
+    return dataclasses.replace(frame, record=dataclasses.replace(frame.record, image=image))
+
+
 def noise(number: int, kind: str, height: int = HEIGHT) -> FrameResult:
     """A frame of that kind whose picture takes about `144 * height` bytes."""
     image = np.random.default_rng(number).integers(0, 256, (height, WIDTH, 3), dtype=np.uint8)
@@ -42,7 +46,7 @@ def noise(number: int, kind: str, height: int = HEIGHT) -> FrameResult:
         frame = scored(number, THRESHOLD - 1)
     if kind == "invalid":
         frame = dataclasses.replace(frame, reason="the camera has moved", cause="watch")
-    return dataclasses.replace(frame, record=dataclasses.replace(frame.record, image=image))
+    return with_image(frame, image)
 
 
 def kept(folder: Path) -> list[str]:
@@ -89,7 +93,18 @@ def test_the_pixels_that_were_inspected_and_their_record(
     assert json.loads((folder / f"{stem}.json").read_text()) == {**frame.to_dict(), "why": why}
 
 
-@pytest.mark.parametrize("frame", [result(1), result(2, "INVALID")], ids=["an OK not drawn", "INVALID, no image"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(result(1), id="an OK that is not drawn"),
+        pytest.param(result(2, "INVALID"), id="no image"),
+        # an engine refuses these, and they reach the sinks as INVALID
+        *(
+            pytest.param(with_image(noise(3, "invalid"), np.zeros(shape, dtype)), id=f"{dtype}{shape}")
+            for shape, dtype in [((0, 4, 3), "u1"), ((4, 4), "u1"), ((4, 4, 4), "u1"), ((4, 4, 3), "f4")]
+        ),
+    ],
+)
 def test_what_is_not_kept(tmp_path: Path, frame: FrameResult) -> None:
     with PictureStore(tmp_path, ok_share=0) as store:
         assert not store.wants(frame)

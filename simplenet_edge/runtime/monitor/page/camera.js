@@ -34,7 +34,7 @@ export class Camera {
     const scored = !instead && result.score !== null;
     setText(field(this.root, "score"), scored ? number(result.score) : "–");
     setText(field(this.root, "threshold"), number(result?.threshold));
-    setText(field(this.root, "part"), result && !instead ? about(result, status) : "");
+    setText(field(this.root, "part"), result && !instead ? about(result, status, line.recipes) : "");
     if (instead || !result.has_image) this.showNoPicture(instead ? "" : "No image");
     else this.showPicture(`${result.sequence}&heat=${heat ? 1 : 0}`, result);
   }
@@ -111,8 +111,9 @@ function insteadOfVerdict(status, result, line) {
   return null;
 }
 
-function about(result, status) {
+function about(result, status, recipes) {
   const age = status.last_result_age_s;
   const when = age >= OLD_S ? `${duration(age)} ago` : clock(result.wall_time);
-  return `${result.name} · ${when}`;
+  const recipe = recipes?.names.length > 1 ? result.recipe : null;
+  return [result.part_id ?? result.name, recipe, when].filter(Boolean).join(" · ");
 }

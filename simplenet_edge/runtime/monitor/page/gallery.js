@@ -66,20 +66,22 @@ function entry(item) {
 
 function describe(item) {
   const score = item.score === null ? "" : `, score ${number(item.score)}`;
-  return `${item.verdict} part ${item.name}${item.camera ? ` of camera ${item.camera}` : ""}${score}`;
+  return `${item.verdict} part ${item.part_id ?? item.name}${item.camera ? ` of camera ${item.camera}` : ""}${score}`;
 }
 
 function enlarge(item) {
   enlarged = item;
   setText(document.getElementById("large-title"), `${item.verdict} ${item.name}`);
   fillRows(large.querySelector("dl"), [
+    ["Part", item.part_id],
+    ["Recipe", item.recipe],
     ["Camera", item.camera],
     ["Frame", item.frame_id],
     ["Time", new Date(item.wall_time).toLocaleString("en-GB")],
     ["Score", item.score === null ? null : `${number(item.score)}, threshold ${number(item.threshold)}`],
     ["Reason", item.reason],
     ["Regions", item.area_px === null ? null : `${item.regions}, ${count(item.area_px)} pixels`],
-    ["Bundle", item.bundle_id.slice(0, 12)],
+    ["Bundle", item.bundle_id?.slice(0, 12)],
   ]);
   showLarge();
   large.showModal();

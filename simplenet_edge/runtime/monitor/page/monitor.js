@@ -113,7 +113,7 @@ function toggleHeat() {
 }
 
 heat.addEventListener("click", toggleHeat);
-confirmPost("swap", "confirm", "swap-now", "api/swap", "Loading…");
+confirmPost("swap", "confirm", "swap-now", () => "api/swap", "Loading…");
 document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() !== "h" || event.ctrlKey || event.metaKey || event.altKey) return;
   const dialog = document.querySelector("dialog[open]");

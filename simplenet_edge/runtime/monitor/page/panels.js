@@ -1,8 +1,10 @@
 // What is said of the whole line: state, alarms, model, shadow, outputs.
 import { clock, count, duration, field, fillRows, number, setText, showFault } from "./dom.js";
+import { confirmPost } from "./post.js";
 
 const SHOWN_ALARMS = 2;
 const byId = (id) => document.getElementById(id);
+let recipes = null; // of the last answer
 
 byId("alarms").querySelector("button").addEventListener("click", ({ target }) => {
   const box = byId("alarms");
@@ -24,6 +26,7 @@ export function showLine(status, now) {
   else showState(status.state === "running" ? "NOT HEALTHY" : status.state.toUpperCase(), "unhealthy");
   showAlarms(status);
   showModel(status.model, status.monitor.can_swap);
+  showRecipes(status.recipes, status.monitor.can_select);
   showShadow(status.shadow);
   showSinks(status.sinks);
 }
@@ -65,6 +68,29 @@ function showModel(model, canSwap) {
   showFault(byId("swap-error"), model.swap_error);
   byId("swap").hidden = !canSwap;
 }
+
+/** Nothing of them where the line has but one. */
+function showRecipes(found, canSelect) {
+  recipes = found?.names.length > 1 ? found : null;
+  fillRows(byId("recipes"), recipes === null ? [] : [
+    ["Recipe", recipes.selected],
+    ["Loaded", recipes.loaded.join(", ")],
+    ["Loading", recipes.loading],
+  ]);
+  const errors = Object.entries(recipes?.errors ?? {}).map(([name, why]) => `Recipe ${name}: ${why}`);
+  showFault(byId("recipe-errors"), errors.join("\n"));
+  byId("change-recipe").hidden = recipes === null || !canSelect;
+}
+
+byId("change-recipe").addEventListener("click", () => {
+  byId("recipe").replaceChildren(
+    ...recipes.names.map((name) => {
+      const text = recipes.loaded.includes(name) ? name : `${name} (not loaded yet)`;
+      return new Option(text, name, false, name === recipes.selected);
+    }),
+  );
+});
+confirmPost("change-recipe", "confirm-recipe", "recipe-now", () => `api/recipe?name=${encodeURIComponent(byId("recipe").value)}`);
 
 function showShadow(shadow) {
   byId("shadow").hidden = shadow === null;

@@ -1,4 +1,4 @@
-// Something that changes the line: asked for twice, and its answer shown.
+// Something that changes the line: asked for twice, and its answer shown. `address` is a function.
 
 export function confirmPost(openId, dialogId, doId, address, meanwhile = "") {
   const dialog = document.getElementById(dialogId);
@@ -14,7 +14,7 @@ export function confirmPost(openId, dialogId, doId, address, meanwhile = "") {
     button.disabled = true;
     answer.textContent = meanwhile;
     try {
-      const response = await fetch(address, { method: "POST", headers: { "X-Simplenet-Edge": "1" } });
+      const response = await fetch(address(), { method: "POST", headers: { "X-Simplenet-Edge": "1" } });
       const said = await response.json();
       answer.textContent = response.ok ? said.text : said.error;
     } catch {

@@ -76,6 +76,6 @@ function drawHours(cameras) {
   svg.replaceChildren(...nodes, ...labels);
 }
 
-confirmPost("new-shift", "confirm-shift", "shift-now", "api/shift");
+confirmPost("new-shift", "confirm-shift", "shift-now", () => "api/shift");
 showHours();
 setInterval(showHours, PERIOD_MS);
