@@ -37,7 +37,14 @@ NAMESPACE = "urn:simplenet-edge"
 _MACHINE_VISION = "http://opcfoundation.org/UA/MachineVision"
 _NODESET = "Opc.Ua.MachineVision.NodeSet2.xml.gz"
 _TICK_S = 0.25
-_VISION_SYSTEM, _RESULT = 1003, 2002  # numbers of the NodeSet
+_LAST_NEWS_S = 0.2
+_TYPE_IDS = {  # numbers of the NodeSet, here and below
+    "VisionSystemType": 1003,
+    "ResultManagementType": 1007,
+    "ResultFolderType": 1016,
+    "VisionAutomaticModeStateMachineType": 1021,
+    "ResultType": 2002,
+}
 _STATE_IDS = {
     "Preoperational": 5028,
     "Halted": 5029,
@@ -55,24 +62,6 @@ _EVENT_IDS = {
     "ReadyEventType": 1023,
     "ResultReadyEventType": 1024,
 }
-_LEFT_OUT = (
-    "ConfigurationManagement",
-    "DiagnosticLevel",
-    "SafetyStateManagement",
-    "SystemState",
-    "RecipeManagement",
-    "ResultManagement/ReleaseResultHandle",
-    "ResultManagement/ResultTransfer",
-    "VisionStateMachine/ConfirmAll",
-    "VisionStateMachine/ErrorStepModel",
-    "VisionStateMachine/HaltedStepModel",
-    "VisionStateMachine/PreoperationalStepModel",
-    "VisionStateMachine/AutomaticModeStateMachine/ContinuousExecutionStepModel",
-    "VisionStateMachine/AutomaticModeStateMachine/InitializedStepModel",
-    "VisionStateMachine/AutomaticModeStateMachine/ReadyStepModel",
-    "VisionStateMachine/AutomaticModeStateMachine/SingleExecutionStepModel",
-    "VisionStateMachine/AutomaticModeStateMachine/SimulationMode",
-)
 _ROUTINE, _ERROR = 100, 800  # severities, from 1 to 1000
 
 # It warns of each attribute that a type of variables doesn't have and a variable does.
@@ -133,18 +122,24 @@ class VisionServer:
         self._woken.set()
 
     async def stop(self) -> None:
-        """Tell the last news, close all connections, free the port."""
+        """Tell the last news, give subscriptions the time to carry it, close all connections, free the port."""
         await self.publish()
+        await asyncio.sleep(_LAST_NEWS_S)
         await self._server.stop()
 
     async def _build(self) -> None:
+        """The vision system with what the specification demands, and of its options those that are filled."""
         server = self._server
-        kind = server.get_node(ua.NodeId(_VISION_SYSTEM, self._standard))
-        name = ua.QualifiedName("VisionSystem", self._own)
-        nodeid = ua.NodeId("VisionSystem", self._own)
-        self._root = (await instantiate(server.nodes.objects, kind, nodeid, name, ua.LocalizedText("VisionSystem")))[0]
-        for path in _LEFT_OUT:
-            await server.delete_nodes([await self._at(path)], recursive=True)
+        self._root = await self._instance(server.nodes.objects, "VisionSystemType", "VisionSystem", self._own)
+        machine = await self._at("VisionStateMachine")
+        await self._instance(machine, "VisionAutomaticModeStateMachineType", "AutomaticModeStateMachine")
+        error = ua.Argument(Name="Error", DataType=ua.NodeId(ua.ObjectIds.Int32), ValueRank=ua.ValueRank.Scalar)
+        await machine.add_method(
+            *self._names(machine, "SelectModeAutomatic", self._standard), lambda parent: None, [], [error]
+        )
+        results = await self._instance(self._root, "ResultManagementType", "ResultManagement")
+        folder = await self._instance(results, "ResultFolderType", "Results")
+        await self._add_latest(folder)
         for number, state in enumerate(("Preoperational", "Halted", "Error", "Operational"), 1):
             await self._write(
                 await self._at(f"VisionStateMachine/{state}/0:StateNumber"), ua.Variant(number, ua.VariantType.UInt32)
@@ -152,7 +147,6 @@ class VisionServer:
         await self._root.set_event_notifier([ua.EventNotifier.SubscribeToEvents])
         for event, number in _EVENT_IDS.items():
             self._events[event] = await get_event_obj_from_type_node(server.get_node(ua.NodeId(number, self._standard)))
-        await self._add_latest()
         await self._add_line()
         methods = Methods(self._system, self._results, self.publish)
         for path, call in methods.table().items():
@@ -165,12 +159,23 @@ class VisionServer:
             self._nodes[path] = await self._root.get_child(names)
         return self._nodes[path]
 
-    async def _add_latest(self) -> None:
-        folder = await self._at("ResultManagement/Results")
-        kind = self._server.get_node(ua.NodeId(_RESULT, self._standard))
-        nodeid = ua.NodeId("VisionSystem.ResultManagement.Results.Latest", self._own)
-        name = ua.QualifiedName("Latest", self._own)
-        self._latest = (await instantiate(folder, kind, nodeid, name, ua.LocalizedText("Latest")))[0]
+    def _names(self, parent: Node, name: str, namespace: int) -> tuple[ua.NodeId, ua.QualifiedName]:
+        path = name if parent == self._server.nodes.objects else f"{parent.nodeid.Identifier}.{name}"
+        return ua.NodeId(path, self._own), ua.QualifiedName(name, namespace)
+
+    async def _instance(
+        self, parent: Node, kind: str, name: str, namespace: int | None = None, *, options: bool = False
+    ) -> Node:
+        """One of a type of the specification, with its mandatory children, or with all."""
+        nodeid, browse_name = self._names(parent, name, namespace or self._standard)
+        type_node = self._server.get_node(ua.NodeId(_TYPE_IDS[kind], self._standard))
+        made = await instantiate(
+            parent, type_node, nodeid, browse_name, ua.LocalizedText(name), instantiate_optional=options
+        )
+        return made[0]
+
+    async def _add_latest(self, folder: Node) -> None:
+        self._latest = await self._instance(folder, "ResultType", "Latest", self._own, options=True)
         self._latest_fields = [await self._latest.get_child(f"{self._standard}:{name}") for name in RESULT_FIELDS]
         anything = ua.DataValue(ua.Variant(ua.NodeId(ua.ObjectIds.BaseDataType)))  # the NodeSet leaves it open
         await self._latest_fields[-1].write_attribute(ua.AttributeIds.DataType, anything)

@@ -1,0 +1,171 @@
+"""The states and jobs without OPC UA; `test_opcua.py` has the same as a client sees it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simplenet_edge.runtime.controllers.base import Answer, Request
+from simplenet_edge.runtime.controllers.vision_system import (
+    JobEnded,
+    JobStarted,
+    Notice,
+    Refused,
+    ResultState,
+    StateChanged,
+    VisionSystem,
+)
+from tests.runtime.controllers.lines import Handshake
+from tests.waiting import until
+
+READY, CLEAR = Answer(ready=True), Request()
+
+
+def ready_system() -> VisionSystem:
+    system = VisionSystem()
+    assert system.exchange(READY) == CLEAR
+    assert system.take() == [StateChanged("Operational", "Ready")]
+    return system
+
+
+def results(notices: list[Notice]) -> list[JobEnded]:
+    return [notice for notice in notices if isinstance(notice, JobEnded)]
+
+
+def test_one_part_from_start_to_ready() -> None:
+    system = ready_system()
+    job = system.start("p", "r", "", "")
+    trigger = Request(trigger=True, part_id="p", recipe="r")
+    assert system.take() == [JobStarted(job), StateChanged("Operational", "SingleExecution")]
+    assert system.exchange(READY) == trigger  # the line has not seen it yet
+    assert system.exchange(Answer(busy=True, part_id="p")) == trigger
+    assert system.take() == []
+    assert system.exchange(Answer(valid=True, part_id="p", verdict="OK", score=0.5)) == Request(acknowledge=True)
+    (ended,) = results(system.take())
+    assert (ended.job, ended.state, ended.verdict, ended.score) == (job, ResultState.COMPLETED, "OK", 0.5)
+    assert system.exchange(READY) == CLEAR
+    with pytest.raises(Refused):  # the line has not seen yet that its answer's acknowledge is gone
+        system.start("q", "", "", "")
+    assert system.exchange(READY) == CLEAR
+    assert system.take() == [StateChanged("Operational", "Ready")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(valid=True, part_id="another", verdict="OK", score=0.1),
+        Answer(valid=True, part_id="", verdict="OK", score=0.1),
+        Answer(error=True, part_id="p", verdict="OK", score=0.1),
+        Answer(valid=True, error=True, part_id="p", verdict="OK", score=0.1),
+        Answer(valid=True, part_id="p", verdict="INVALID", score=0.1, reason="blurred"),
+    ],
+)
+def test_an_answer_that_is_not_the_part_s_verdict_is_never_its_ok(answer: Answer) -> None:
+    system = ready_system()
+    system.start("p", "", "", "")
+    system.exchange(READY)
+    assert system.exchange(answer) == Request(acknowledge=True)
+    (ended,) = results(system.take())
+    assert (ended.state, ended.verdict) == (ResultState.FAILED, "INVALID")
+    assert ended.reason
+
+
+def test_an_answer_that_came_before_the_trigger_is_not_the_job_s() -> None:
+    system = ready_system()
+    system.start("p", "", "", "")
+    assert system.exchange(Answer(valid=True, part_id="p", verdict="OK")) == Request(acknowledge=True)
+    (ended,) = results(system.take())
+    assert (ended.state, ended.verdict) == (ResultState.FAILED, "INVALID")
+
+
+def test_a_job_taken_back_before_the_line_saw_it_triggers_nothing() -> None:
+    system = ready_system()
+    system.start("p", "", "", "")
+    system.cancel("a test")
+    job = system.start("q", "", "", "")
+    assert system.exchange(READY) == Request(trigger=True, part_id="q")
+    assert job.part_id == "q"
+
+
+def test_after_a_job_taken_back_the_line_sees_no_trigger_before_the_next() -> None:
+    system = ready_system()
+    system.start("p", "", "", "")
+    assert system.exchange(READY).trigger
+    system.cancel("a test")
+    with pytest.raises(Refused):
+        system.start("q", "", "", "")
+    assert system.exchange(Answer(busy=True, part_id="p")) == CLEAR
+
+
+def test_an_error_without_a_job_is_acknowledged_and_shown() -> None:
+    system = ready_system()
+    assert system.exchange(Answer(error=True, reason="the camera is away")) == Request(acknowledge=True)
+    assert system.take() == [StateChanged("Error", None, "the camera is away")]
+    system.exchange(READY)
+    system.exchange(READY)
+    assert system.take()[-1] == StateChanged("Operational", "Ready")
+
+
+def test_a_line_that_never_came_is_not_missed_and_one_that_went_is() -> None:
+    system = VisionSystem(silence_s=0.01)
+    time.sleep(0.02)
+    system.watch()
+    assert system.take() == []
+    system.exchange(READY)
+    system.take()
+
+    def missed() -> bool:
+        system.watch()
+        return system.has_news
+
+    until(missed)
+    assert system.take() == [StateChanged("Error", None, "the line has not answered for 0.01 s")]
+    with pytest.raises(Refused):
+        system.start("p", "", "", "")
+
+
+ACTIONS = st.sampled_from(
+    ["exchange", "exchange", "exchange", "start", "cancel", "halt", "reset", "automatic", "verdict", "fail", "ready"]
+)
+
+
+@given(st.lists(ACTIONS, max_size=60))
+def test_whatever_happens_each_job_ends_once_and_only_with_its_own_verdict(actions: list[str]) -> None:
+    """The score of each verdict is the number of the part that the line was busy with."""
+    system, line = VisionSystem(), Handshake()
+    answer, started, notices, fresh = Answer(), 0, [], True
+    for action in [*actions, "verdict", *["exchange"] * 10]:
+        with suppress(Refused):
+            if action == "start":
+                system.start(str(started + 1), "", "", "")
+                started += 1
+            elif action == "cancel":
+                system.cancel("a test")
+            elif action in ("halt", "reset"):
+                system.leave("Halted" if action == "halt" else "Preoperational", "a test")
+            elif action == "automatic":
+                system.select_automatic()
+        if action == "verdict":
+            line.fail, line.verdict = None, ("OK", 0.0, "")
+        elif action == "fail":
+            line.fail = "a test"
+        elif action == "ready":
+            line.ready = not line.ready
+        elif action == "exchange":
+            if line.verdict is not None and answer.busy:
+                line.verdict = "OK", float(answer.part_id), ""
+            request = system.exchange(answer)
+            assert fresh or not request.trigger or request.part_id == answer.part_id or not answer.busy
+            answer = line.step(request)
+            fresh = not answer.busy
+        notices += system.take()
+    ended = results(notices)
+    assert [notice.job.part_id for notice in ended] == [str(number + 1) for number in range(started)]
+    for notice in ended:
+        assert notice.verdict == "INVALID" or notice.score == float(notice.job.part_id)
+    triggered = [part for part, _ in line.parts]
+    assert len(set(triggered)) == len(triggered)
