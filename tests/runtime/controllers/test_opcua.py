@@ -369,7 +369,8 @@ with Client(sys.argv[1]) as client:
     automatic = system.get_child([f"{standard}:VisionStateMachine", f"{standard}:AutomaticModeStateMachine"])
     kinds = ua.MeasIdDataType, ua.PartIdDataType, ua.RecipeIdExternalDataType, ua.ProductIdDataType
     job, error = automatic.call_method(
-        f"{standard}:StartSingleJob", *[kind(Id=kind.__name__) for kind in kinds], ua.Variant([], ua.VariantType.Variant)
+        f"{standard}:StartSingleJob", *[kind(Id=kind.__name__) for kind in kinds],
+        ua.Variant([], ua.VariantType.Variant)
     )
     print(job.Id, error)
 """
@@ -455,7 +456,7 @@ def test_the_address_names_host_and_port(address: str, place: tuple[str, int]) -
 
 @pytest.mark.parametrize("address", ["opcua", "opcua:", "opcua:host", "opcua:0", "opcua:65536", "plc:4840", "4840", ""])
 def test_other_addresses_are_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match="4840|8080"):
+    with pytest.raises(ConfigError, match=r"4840|8080"):
         open_controller(address)
 
 
