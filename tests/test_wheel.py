@@ -9,10 +9,11 @@ from tests.trees import ROOT, copy_tree, names_in_wheel
 
 
 def expected_names() -> set[str]:
-    """Every module, `py.typed`, the files of the monitor page and the report, and the systemd unit in `share/`."""
+    """Every module, `py.typed`, the files of the monitor page, the report and the controllers, and the systemd unit."""
     page = ROOT / "simplenet_edge" / "runtime" / "monitor" / "page"
     report = ROOT / "simplenet_edge" / "evaluation" / "report"
-    files = [*page.iterdir(), *report.glob("*.css"), *report.glob("*.html")]
+    nodesets = ROOT / "simplenet_edge" / "runtime" / "controllers" / "nodesets"
+    files = [*page.iterdir(), *report.glob("*.css"), *report.glob("*.html"), *nodesets.iterdir()]
     unit = f"simplenet_edge-{__version__}.data/data/share/simplenet-edge/simplenet-edge.service"
     expected = {"simplenet_edge/py.typed", unit, *(path.relative_to(ROOT).as_posix() for path in files)}
     folders = {"simplenet_edge": ROOT / "simplenet_edge"}
