@@ -89,6 +89,8 @@ _OPTIONAL = (
     _Library("prometheus-client", "prometheus_client", ("prometheus-client",), "serve"),
     _Library("paho-mqtt", "paho.mqtt.client", ("paho-mqtt",), "mqtt"),
     _Library("pymodbus", "pymodbus.client", ("pymodbus",), "modbus"),
+    _Library("asyncua", "asyncua", ("asyncua",), "opcua"),
+    _Library("python-snap7", "snap7.client", ("python-snap7",), "s7"),
     _Library("torch", "torch", ("torch",), "train"),
     _Library("onnx", "onnx", ("onnx",), "export", True),
 )
