@@ -127,9 +127,8 @@ class OpcUaController(Controller):
 
 
 async def _stop(server: VisionServer, serving: asyncio.Task[None]) -> None:
-    serving.cancel()
-    with suppress(asyncio.CancelledError):
-        await serving
+    server.end()
+    await asyncio.wait({serving})
     await server.stop()
 
 

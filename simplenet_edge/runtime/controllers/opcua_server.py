@@ -87,6 +87,7 @@ class VisionServer:
         self._last_job = ""
         self._writing = asyncio.Lock()
         self._woken = asyncio.Event()
+        self._ending = False
 
     async def start(self) -> None:
         """Build everything, show Preoperational, listen."""
@@ -107,14 +108,20 @@ class VisionServer:
         await server.start()
 
     async def run(self) -> None:
-        """Tell clients the news until cancelled, and look whether the line still lives."""
-        while True:
-            try:
-                await asyncio.wait_for(self._woken.wait(), _TICK_S)
-            except asyncio.TimeoutError:
-                self._system.watch()
+        """Tell clients the news until `end`, and look whether the line still lives."""
+        loop = asyncio.get_running_loop()
+        while not self._ending:
+            tick = loop.call_later(_TICK_S, self._woken.set)
+            await self._woken.wait()
+            tick.cancel()
             self._woken.clear()
+            self._system.watch()
             await self.publish()
+
+    def end(self) -> None:
+        """Let `run` end. In the loop's thread."""
+        self._ending = True
+        self._woken.set()
 
     def wake(self, watchdog: bool) -> None:
         """There is news, or the watchdog has changed. In the loop's thread."""

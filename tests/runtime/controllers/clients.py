@@ -28,7 +28,11 @@ class PlcClient:
 
     def __init__(self, url: str) -> None:
         self._client = Client(url, timeout=30)
-        self._client.connect()
+        try:
+            self._client.connect()
+        except BaseException:
+            self._client.tloop.stop()
+            raise
         self._client.load_data_type_definitions()
         self._standard = self._client.get_namespace_index(STANDARD)
         own = self._client.get_namespace_index(OWN)

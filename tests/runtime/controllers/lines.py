@@ -1,66 +1,74 @@
-"""The line's side of the handshake, played as `controllers/base.py` has it; tests say when and how it answers."""
+"""The line's side: the real handshake, without camera and model; tests say when each part has which result."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 
+from simplenet_edge.errors import SourceError
 from simplenet_edge.runtime.controllers.base import Answer, Controller, Request
-from simplenet_edge.runtime.records import VerdictName
+from simplenet_edge.runtime.controllers.handshake import Handshake
+from simplenet_edge.runtime.records import FrameResult, Part, VerdictName
+from tests.runtime.sinks.results import result
 
 
-class Handshake:
-    """`step` gives the answer to a request. `verdict` ends the part that is busy, `fail` makes it an error."""
+def judged(verdict: VerdictName, score: float | None = None, reason: str | None = None) -> FrameResult:
+    """INVALID with a score is a part that was judged too late."""
+    if score is None:
+        return replace(result(0, "INVALID"), reason=reason)
+    frame = result(0, "OK" if verdict == "INVALID" else verdict)
+    assert frame.detection is not None
+    late = {} if reason is None else {"reason": reason, "cause": "deadline"}
+    return replace(frame, detection=replace(frame.detection, score=score), **late)  # type: ignore[arg-type]
+
+
+class LineSide:
+    """`verdict` is the result of the part that is busy, `refusal` why no part is taken; it may be away."""
 
     def __init__(self) -> None:
-        self.ready = True  # whether it would take a part
-        self.verdict: tuple[VerdictName, float | None, str] | None = None
-        self.fail: str | None = None
+        self.away = False
+        self.refusal: str | None = None
+        self.verdict: FrameResult | None = None
         self.parts: list[tuple[str, str]] = []  # part and recipe of each trigger that was taken
-        self.taken_back: list[str] = []
+        self.errors: list[tuple[str, str]] = []  # part and reason
         self.answer = Answer()
+        self._handshake = Handshake(self._fire, deadline_s=1e9)
+        self._reply: Callable[[FrameResult], None] | None = None
+
+    def _fire(self, reply: Callable[[FrameResult], None], part: Part) -> None:
+        if self.refusal is not None:
+            raise SourceError(self.refusal)
+        self.parts.append((part.id or "", part.recipe or ""))
+        self._reply = reply
 
     def step(self, request: Request) -> Answer:
-        now = self.answer
-        if now.valid or now.error:
-            if request.acknowledge and not request.trigger:
-                now = Answer(ready=self.ready)
-        elif now.busy:
-            now = self._busy(now, request)
-        elif request.trigger and now.ready:
-            self.parts.append((request.part_id, request.recipe))
-            now = Answer(busy=True, part_id=request.part_id, recipe=request.recipe)
-        elif request.trigger:
-            now = Answer(error=True, part_id=request.part_id, reason="a trigger before ready")
-        else:
-            now = Answer(ready=self.ready)
-        self.answer = now
-        return now
-
-    def _busy(self, now: Answer, request: Request) -> Answer:
-        if not request.trigger or request.part_id != now.part_id:
-            self.taken_back.append(now.part_id)
-            return Answer(error=True, part_id=now.part_id, reason="the trigger was taken back")
-        if self.fail is not None:
-            return Answer(error=True, part_id=now.part_id, reason=self.fail)
-        if self.verdict is None:
-            return now
-        verdict, score, reason = self.verdict
-        return Answer(valid=True, part_id=now.part_id, verdict=verdict, score=score, reason=reason)
+        if self.away:
+            self._handshake.lose()
+            self.answer = Answer()
+            return self.answer
+        if self.answer.busy and self.verdict is not None and self._reply is not None:
+            self._reply(self.verdict)
+            self._reply = None
+        before, self.answer = self.answer, self._handshake.step(request)
+        if self.answer.error and not before.error:
+            self.errors.append((self.answer.part_id, self.answer.reason))
+        return self.answer
 
 
-class Line:
+class RunningLine:
     """A thread that exchanges with a controller every 2 ms, and toggles the watchdog, unless `silent`."""
 
     def __init__(self, controller: Controller) -> None:
-        self.handshake = Handshake()
+        self.side = LineSide()
         self.silent = False
         self._controller = controller
         self._stopping = False
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> RunningLine:
         self._thread.start()
         return self
 
@@ -75,5 +83,5 @@ class Line:
         while not self._stopping:
             if not self.silent:
                 request = self._controller.exchange(answer, int(time.monotonic() * 10) % 2 == 0)
-                answer = self.handshake.step(request)
+                answer = self.side.step(request)
             time.sleep(0.002)

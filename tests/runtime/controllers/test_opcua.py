@@ -12,14 +12,22 @@ from asyncua import ua
 from asyncua.sync import Client
 from asyncua.ua import uaerrors
 
+from simplenet_edge.bundle import Bundle
+from simplenet_edge.engines import open_engine
 from simplenet_edge.errors import ConfigError, SourceError
 from simplenet_edge.runtime.controllers import Answer, OpcUaController, Request, open_controller
 from simplenet_edge.runtime.controllers.opcua_results import NOT_FOUND, RECENT
+from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.line.line import Line
+from simplenet_edge.runtime.line.recipes import RecipeConfig
 from simplenet_edge.runtime.records import VerdictName
+from simplenet_edge.runtime.sources import Controlled, SyntheticCamera, SyntheticParts, open_source
+from tests.runtime.belts import Kept
 from tests.runtime.controllers.clients import AUTOMATIC, STANDARD, PlcClient, job_arguments
-from tests.runtime.controllers.lines import Line
+from tests.runtime.controllers.lines import RunningLine, judged
+from tests.runtime.line.test_line import running
 from tests.runtime.sinks.brokers import free_port
-from tests.waiting import until
+from tests.waiting import SOON_S, until
 
 NO_TIMEOUT = ua.Variant(0, ua.VariantType.Int32)
 
@@ -33,13 +41,13 @@ def controller() -> Iterator[OpcUaController]:
 
 
 @pytest.fixture
-def line(controller: OpcUaController) -> Iterator[Line]:
-    with Line(controller) as line:
+def line(controller: OpcUaController) -> Iterator[RunningLine]:
+    with RunningLine(controller) as line:
         yield line
 
 
 @pytest.fixture
-def plc(controller: OpcUaController, line: Line) -> Iterator[PlcClient]:
+def plc(controller: OpcUaController, line: RunningLine) -> Iterator[PlcClient]:
     """Connected, the line ready."""
     client = PlcClient(controller.name)
     client.cause("VisionStateMachine/Reset")
@@ -89,21 +97,21 @@ def test_every_method_that_is_there_does_something(plc: PlcClient) -> None:
     assert methods == 10
 
 
-def test_a_job_is_started_judged_and_told(plc: PlcClient, line: Line) -> None:
+def test_a_job_is_started_judged_and_told(plc: PlcClient, line: RunningLine) -> None:
     job = plc.start("part 1", "recipe A", "measurement", "product")
     until(lambda: plc.state() == "SingleExecution")
     assert plc.event("JobStartedEventType").JobId.Id == job
     assert plc.line("JobId") == job
     assert plc.line("Verdict") == "INVALID"
     assert plc.node("ResultManagement/Results").get_children()[0].read_value().ResultState == 2
-    line.handshake.verdict = "OK", 0.25, ""
+    line.side.verdict = judged("OK", 0.25)
     event = plc.event("ResultReadyEventType", job)
     assert plc.event("ReadyEventType").JobId.Id == job
     assert plc.result(job) == ("part 1", "OK", 0.25, "", 1)
     assert (event.MeasId.Id, event.ProductId.Id, event.ExternalRecipeId.Id) == ("measurement", "product", "recipe A")
     assert (event.IsPartial, event.IsSimulated, event.SourceName) == (False, False, "VisionSystem")
     assert event.CreationTime >= event.ProcessingTimes.StartTime
-    assert line.handshake.parts == [("part 1", "recipe A")]
+    assert line.side.parts == [("part 1", "recipe A")]
     plc.await_state("Ready")
     latest = plc.node("ResultManagement/Results").get_children()[0]
     assert latest.read_browse_name().Name == "Latest"
@@ -122,34 +130,34 @@ def test_a_job_is_started_judged_and_told(plc: PlcClient, line: Line) -> None:
     [("NG", 0.75, "", 1), ("INVALID", None, "the camera is away", 4), ("INVALID", 0.1, "too late", 4)],
 )
 def test_each_verdict_is_told_as_it_is(
-    plc: PlcClient, line: Line, verdict: VerdictName, score: float | None, reason: str, state: int
+    plc: PlcClient, line: RunningLine, verdict: VerdictName, score: float | None, reason: str, state: int
 ) -> None:
-    line.handshake.verdict = verdict, score, reason
+    line.side.verdict = judged(verdict, score, reason or None)
     assert plc.result(plc.start("p")) == ("p", verdict, score, reason, state)
 
 
-def test_an_error_of_the_line_is_an_error_until_it_is_over(plc: PlcClient, line: Line) -> None:
-    line.handshake.fail = "no verdict within 500 ms"
+def test_an_error_of_the_line_is_an_error_until_it_is_over(plc: PlcClient, line: RunningLine) -> None:
+    line.side.refusal = "16 triggers wait"
     job = plc.start("late")
-    assert plc.result(job) == ("late", "INVALID", None, "no verdict within 500 ms", 4)
-    assert plc.event("ErrorEventType").Message.Text == "no verdict within 500 ms"
+    assert plc.result(job) == ("late", "INVALID", None, "16 triggers wait", 4)
+    assert plc.event("ErrorEventType").Message.Text == "16 triggers wait"
     plc.event("ErrorResolvedEventType")
     plc.await_state("Ready")
-    line.handshake.fail, line.handshake.verdict = None, ("OK", 0.1, "")
+    line.side.refusal, line.side.verdict = None, judged("OK", 0.1)
     assert plc.result(plc.start("next"))[:2] == ("next", "OK")
 
 
-def test_a_start_is_refused_and_starts_nothing_where_the_line_is_not_ready(plc: PlcClient, line: Line) -> None:
-    line.handshake.ready = False
+def test_a_start_is_refused_and_starts_nothing_where_the_line_is_not_ready(plc: PlcClient, line: RunningLine) -> None:
+    line.side.away = True
     plc.await_state("Initialized")
     with pytest.raises(uaerrors.BadInvalidState):
         plc.start("p")
-    line.handshake.ready = True
+    line.side.away = False
     plc.await_state("Ready")
-    assert line.handshake.parts == []
+    assert line.side.parts == []
 
 
-def test_after_reset_and_halt_jobs_are_refused_until_automatic_is_selected(plc: PlcClient, line: Line) -> None:
+def test_after_reset_and_halt_jobs_are_refused_until_automatic_is_selected(plc: PlcClient, line: RunningLine) -> None:
     plc.cause("VisionStateMachine/Halt")
     assert plc.state() == "Halted"
     with pytest.raises(uaerrors.BadInvalidState):
@@ -164,7 +172,7 @@ def test_after_reset_and_halt_jobs_are_refused_until_automatic_is_selected(plc: 
         plc.start("p")
     assert plc.call("VisionStateMachine/SelectModeAutomatic") == 0
     plc.await_state("Ready")
-    assert line.handshake.parts == []
+    assert line.side.parts == []
 
 
 @pytest.mark.parametrize(
@@ -176,7 +184,7 @@ def test_after_reset_and_halt_jobs_are_refused_until_automatic_is_selected(plc: 
     ],
 )
 def test_ids_that_can_not_be_used_are_refused(
-    plc: PlcClient, line: Line, change: dict[int, str], error: type[Exception]
+    plc: PlcClient, line: RunningLine, change: dict[int, str], error: type[Exception]
 ) -> None:
     arguments = job_arguments("p")
     for position, text in change.items():
@@ -184,7 +192,7 @@ def test_ids_that_can_not_be_used_are_refused(
     with pytest.raises(error):
         plc.call(f"{AUTOMATIC}/StartSingleJob", *arguments)
     assert plc.state() == "Ready"
-    assert line.handshake.parts == []
+    assert line.side.parts == []
 
 
 def test_arguments_of_the_wrong_type_are_refused(plc: PlcClient) -> None:
@@ -201,20 +209,20 @@ def test_continuous_jobs_are_not_supported(plc: PlcClient) -> None:
 
 
 @pytest.mark.parametrize("how", [f"{AUTOMATIC}/Abort", f"{AUTOMATIC}/Stop", "VisionStateMachine/Halt"])
-def test_a_job_that_is_taken_back_ends_as_aborted(plc: PlcClient, line: Line, how: str) -> None:
+def test_a_job_that_is_taken_back_ends_as_aborted(plc: PlcClient, line: RunningLine, how: str) -> None:
     job = plc.start("first")
-    until(lambda: line.handshake.parts)
+    until(lambda: line.side.parts)
     plc.cause(how)
     part, verdict, score, reason, state = plc.result(job)
     assert (part, verdict, score, state) == ("first", "INVALID", None, 3)
     assert "by the controller: a test (7)" in reason
-    until(lambda: line.handshake.taken_back == ["first"])
+    until(lambda: [part for part, _ in line.side.errors] == ["first"])
     if how.endswith("Halt"):
         plc.cause("VisionStateMachine/Reset")
         plc.call("VisionStateMachine/SelectModeAutomatic")
     plc.await_state("Ready")
     assert "ErrorEventType" not in [name for name, _ in plc.events]  # its own doing is no error
-    line.handshake.verdict = "NG", 0.9, ""
+    line.side.verdict = judged("NG", 0.9)
     assert plc.result(plc.start("second")) == ("second", "NG", 0.9, "", 1)
 
 
@@ -225,14 +233,14 @@ def test_without_a_job_there_is_nothing_to_abort(plc: PlcClient) -> None:
 
 
 def test_two_clients_share_the_system_and_one_job_runs_at_a_time(
-    plc: PlcClient, controller: OpcUaController, line: Line
+    plc: PlcClient, controller: OpcUaController, line: RunningLine
 ) -> None:
     other = PlcClient(controller.name)
     try:
         job = plc.start("mine")
         with pytest.raises(uaerrors.BadInvalidState):
             other.start("yours")
-        line.handshake.verdict = "OK", 0.2, ""
+        line.side.verdict = judged("OK", 0.2)
         assert plc.result(job) == other.result(job) == ("mine", "OK", 0.2, "", 1)
         other.await_state("Ready")
         assert plc.result(other.start("yours"))[0] == "yours"
@@ -241,20 +249,20 @@ def test_two_clients_share_the_system_and_one_job_runs_at_a_time(
 
 
 def test_a_client_that_goes_while_its_job_runs_leaves_the_line_in_order(
-    plc: PlcClient, controller: OpcUaController, line: Line
+    plc: PlcClient, controller: OpcUaController, line: RunningLine
 ) -> None:
     other = PlcClient(controller.name)
     job = other.start("left behind")
     other.close()
-    line.handshake.verdict = "NG", 0.8, ""
+    line.side.verdict = judged("NG", 0.8)
     assert plc.result(job)[:2] == ("left behind", "NG")
     plc.await_state("Ready")
 
 
 def test_events_come_to_those_who_subscribe_to_the_server_too(
-    plc: PlcClient, controller: OpcUaController, line: Line
+    plc: PlcClient, controller: OpcUaController, line: RunningLine
 ) -> None:
-    line.handshake.verdict = "OK", 0.2, ""
+    line.side.verdict = judged("OK", 0.2)
     messages: list[str] = []
 
     class Messages:
@@ -284,11 +292,11 @@ def test_clients_write_nothing_and_nobody_is_an_administrator(plc: PlcClient, co
     client.tloop.stop()
 
 
-def test_a_line_that_falls_silent_is_in_error_and_takes_no_job(plc: PlcClient, line: Line) -> None:
+def test_a_line_that_falls_silent_is_in_error_and_takes_no_job(plc: PlcClient, line: RunningLine) -> None:
     seen = plc.line("Watchdog")
     until(lambda: plc.line("Watchdog") != seen)
     job = plc.start("stuck")
-    until(lambda: line.handshake.parts)
+    until(lambda: line.side.parts)
     line.silent = True
     plc.await_state("Error")
     assert plc.result(job) == ("stuck", "INVALID", None, "the line has not answered for 0.5 s", 4)
@@ -297,15 +305,15 @@ def test_a_line_that_falls_silent_is_in_error_and_takes_no_job(plc: PlcClient, l
         plc.start("p")
     line.silent = False
     plc.await_state("Ready")
-    line.handshake.verdict = "OK", 0.1, ""
+    line.side.verdict = judged("OK", 0.1)
     assert plc.result(plc.start("again"))[:2] == ("again", "OK")
-    assert line.handshake.taken_back == ["stuck"]
+    assert [part for part, _ in line.side.errors] == ["stuck"]
 
 
-def test_results_are_found_by_their_ids(plc: PlcClient, line: Line) -> None:
+def test_results_are_found_by_their_ids(plc: PlcClient, line: RunningLine) -> None:
     jobs = []
     for part, verdict in (("a", "OK"), ("b", "NG"), ("a", "NG")):
-        line.handshake.verdict = verdict, 0.5, ""  # type: ignore[assignment]
+        line.side.verdict = judged(verdict, 0.5)  # type: ignore[arg-type]
         jobs.append(plc.start(part))
         plc.result(jobs[-1])
         plc.await_state("Ready")
@@ -345,8 +353,8 @@ def test_a_result_that_is_not_there_is_an_error_and_invalid(plc: PlcClient) -> N
     assert (result.ResultState, result.ResultContent[0].Value) == (0, "INVALID")
 
 
-def test_the_last_results_are_kept_and_older_ones_go(plc: PlcClient, line: Line) -> None:
-    line.handshake.verdict = "OK", 0.5, ""
+def test_the_last_results_are_kept_and_older_ones_go(plc: PlcClient, line: RunningLine) -> None:
+    line.side.verdict = judged("OK", 0.5)
     first = plc.start("first")
     plc.result(first)
     for number in range(RECENT):
@@ -377,17 +385,17 @@ with Client(sys.argv[1]) as client:
 
 
 def test_a_client_in_another_process_needs_to_know_nothing_of_us(
-    plc: PlcClient, controller: OpcUaController, line: Line
+    plc: PlcClient, controller: OpcUaController, line: RunningLine
 ) -> None:
     """Where server and client are one process, they share the classes of the types."""
-    line.handshake.verdict = "OK", 0.5, ""
+    line.side.verdict = judged("OK", 0.5)
     call = [sys.executable, "-c", STRANGER, controller.name, STANDARD]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     job, error = done.stdout.split()
     assert error == "0"
     assert plc.result(job)[:2] == ("PartIdDataType", "OK")
-    assert line.handshake.parts == [("PartIdDataType", "RecipeIdExternalDataType")]
+    assert line.side.parts == [("PartIdDataType", "RecipeIdExternalDataType")]
 
 
 def test_closing_shows_no_verdict_frees_the_port_and_leaves_no_thread() -> None:
@@ -395,11 +403,11 @@ def test_closing_shows_no_verdict_frees_the_port_and_leaves_no_thread() -> None:
     controller = OpcUaController(port=free_port())
     for _ in range(2):
         controller.open()
-        with Line(controller) as line:
+        with RunningLine(controller) as line:
             client = PlcClient(controller.name)
             client.await_state("Ready")  # by itself, after a start of the line
             job = client.start("unfinished")
-            until(lambda line=line: line.handshake.parts)  # type: ignore[misc]
+            until(lambda line=line: line.side.parts)  # type: ignore[misc]
         controller.close()
         last = client.event("ResultReadyEventType", job)
         assert (last.ResultContent[0].Value, last.ResultState) == ("INVALID", 3)
@@ -456,8 +464,41 @@ def test_the_address_names_host_and_port(address: str, place: tuple[str, int]) -
 
 @pytest.mark.parametrize("address", ["opcua", "opcua:", "opcua:host", "opcua:0", "opcua:65536", "plc:4840", "4840", ""])
 def test_other_addresses_are_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match=r"4840|8080"):
+    with pytest.raises(SourceError, match=r"4840|8080"):
         open_controller(address)
+    with pytest.raises(ConfigError, match="4840"):
+        OpcUaController(port=0)
+
+
+def test_the_address_of_a_camera_names_its_controller() -> None:
+    source = open_source("test://?fps=30#trigger=opcua:4841&timeout=0.5")
+    assert isinstance(source, Controlled)
+    assert source.controller.name == "opc.tcp://127.0.0.1:4841/simplenet-edge"
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_real_line_judges_the_parts_of_a_client(bundle: Bundle) -> None:
+    camera = SyntheticCamera(SyntheticParts((64, 48)), fps=200)
+    port, kept = free_port(), Kept()
+    source = Controlled(camera, OpcUaController(port=port), SOON_S)
+    with open_engine(bundle, "onnxruntime", threads=1) as engine:
+        line = Line([source], Detector(engine), [kept], recipes=RecipeConfig("gear", numbers={"7": "gear"}))
+        with running(line):
+            until(lambda: listens(port), "the server")
+            plc = PlcClient(source.controller.name)
+            for number, recipe in enumerate(("", "7", "gear", "lathe")):
+                plc.await_state("Ready")
+                part, verdict, score, reason, _ = plc.result(plc.start(f"SN{number}", recipe))
+                result = kept.wait_for(number + 1)[number]
+                assert (part, verdict, reason) == (f"SN{number}", result.verdict, result.reason or "")
+                assert result.record.part.id == part
+                assert score == (None if result.detection is None else result.detection.score)
+                assert (verdict == "INVALID") == (recipe == "lathe")
+            plc.close()
 
 
 def test_before_it_is_asked_it_asks_for_nothing(controller: OpcUaController) -> None:

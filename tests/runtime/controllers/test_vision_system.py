@@ -20,7 +20,7 @@ from simplenet_edge.runtime.controllers.vision_system import (
     StateChanged,
     VisionSystem,
 )
-from tests.runtime.controllers.lines import Handshake
+from tests.runtime.controllers.lines import LineSide, judged
 from tests.waiting import until
 
 READY, CLEAR = Answer(ready=True), Request()
@@ -145,7 +145,7 @@ def test_a_line_that_never_came_is_not_missed_and_one_that_went_is() -> None:
 
 
 ACTIONS = st.sampled_from(
-    ["exchange", "exchange", "exchange", "start", "start", "cancel", "halt", "restart", "verdict", "fail", "ready"]
+    ["exchange", "exchange", "exchange", "start", "start", "cancel", "halt", "restart", "verdict", "refuse"]
 )
 
 
@@ -153,7 +153,7 @@ ACTIONS = st.sampled_from(
 @given(st.lists(ACTIONS, min_size=20, max_size=80))
 def test_whatever_happens_each_job_ends_once_and_only_with_its_own_verdict(actions: list[str]) -> None:
     """The score of each verdict is the number of the part that the line was busy with."""
-    system, line = VisionSystem(), Handshake()
+    system, line = VisionSystem(), LineSide()
     answer, request, started = Answer(), CLEAR, 0
     notices: list[Notice] = []
     for action in [*actions, "verdict", *["exchange"] * 10]:
@@ -168,14 +168,12 @@ def test_whatever_happens_each_job_ends_once_and_only_with_its_own_verdict(actio
             elif action == "restart":
                 restart(system)
         if action == "verdict":
-            line.fail, line.verdict = None, ("OK", 0.0, "")
-        elif action == "fail":
-            line.fail = "a test"
-        elif action == "ready":
-            line.ready = not line.ready
+            line.refusal, line.verdict = None, judged("OK", 0.0)
+        elif action == "refuse":
+            line.refusal = "a test"
         elif action == "exchange":
             if line.verdict is not None and answer.busy:
-                line.verdict = "OK", float(answer.part_id), ""
+                line.verdict = judged("OK", float(answer.part_id))
             before, request = request, system.exchange(answer)
             assert not (before.trigger and request.trigger) or before == request
             answer = line.step(request)
