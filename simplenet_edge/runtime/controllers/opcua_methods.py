@@ -36,8 +36,7 @@ class Methods:
 
     def table(self) -> dict[str, Method]:
         """The methods by their path below the vision system."""
-        text, number, count = str, int, int
-        cause = (number, text)
+        cause = (int, str)
         job = (
             ua.MeasIdDataType,
             ua.PartIdDataType,
@@ -55,7 +54,7 @@ class Methods:
             ua.ProductIdDataType,
             ua.JobIdDataType,
         )
-        by_id = (ua.ResultIdDataType, number)
+        by_id = (ua.ResultIdDataType, int)
         return {
             f"{_MACHINE}/SelectModeAutomatic": self._method(self._select_automatic),
             f"{_MACHINE}/Reset": self._method(self._reset, *cause),
@@ -66,9 +65,7 @@ class Methods:
             f"{_AUTOMATIC}/Stop": self._method(self._abort, *cause),
             f"{_RESULTS}/GetResultById": self._method(self._results.by_id, *by_id),
             f"{_RESULTS}/GetResultComponentsById": self._method(self._results.components_by_id, *by_id),
-            f"{_RESULTS}/GetResultListFiltered": self._method(
-                self._results.filtered, number, *ids, count, count, number
-            ),
+            f"{_RESULTS}/GetResultListFiltered": self._method(self._results.filtered, int, *ids, int, int, int),
         }
 
     def _method(self, call: Call, *kinds: Any) -> Method:

@@ -14,13 +14,33 @@ from asyncua import ua
 
 from simplenet_edge.runtime.controllers.vision_system import Job, JobEnded, ResultState
 
-__all__ = ["NOT_FOUND", "RECENT", "Results", "as_variant", "result_of"]
+__all__ = ["NOT_FOUND", "RECENT", "RESULT_FIELDS", "Results", "as_variant", "result_of"]
 
 RECENT = 100
 """Results that can be fetched by their ids; the oldest goes first."""
 
 NOT_FOUND = -1
-"""The output `Error` of a method that finds no such result or recipe. Below 0: ours, not the specification's."""
+"""The output `Error` of a method that finds no such result. Below 0: ours, not the specification's."""
+
+RESULT_FIELDS = (
+    "ResultId",
+    "HasTransferableDataOnFile",
+    "IsPartial",
+    "IsSimulated",
+    "ResultState",
+    "MeasId",
+    "PartId",
+    "ExternalRecipeId",
+    "InternalRecipeId",
+    "ProductId",
+    "ExternalConfigurationId",
+    "InternalConfigurationId",
+    "JobId",
+    "CreationTime",
+    "ProcessingTimes",
+    "ResultContent",
+)
+"""The fields of `ResultDataType` and of `ResultType`, in their order."""
 
 
 def as_variant(value: Any) -> ua.Variant:
@@ -90,7 +110,7 @@ class Results:
     def components_by_id(self, result_id: Any, timeout: int) -> list[ua.Variant]:
         """GetResultComponentsById: the same, each field for itself."""
         result, error = self._find(result_id)
-        flag, *fields = [as_variant(getattr(result, name)) for name in list(RESULT_FIELDS)[1:]]
+        flag, *fields = [as_variant(getattr(result, name)) for name in RESULT_FIELDS[1:]]
         return [flag, _handle(), *fields, as_variant(error)]
 
     def filtered(
@@ -133,26 +153,6 @@ class Results:
             ua.Variant(given, ua.VariantType.ExtensionObject, is_array=True),
             as_variant(0),
         ]
-
-
-RESULT_FIELDS = (
-    "ResultId",
-    "HasTransferableDataOnFile",
-    "IsPartial",
-    "IsSimulated",
-    "ResultState",
-    "MeasId",
-    "PartId",
-    "ExternalRecipeId",
-    "InternalRecipeId",
-    "ProductId",
-    "ExternalConfigurationId",
-    "InternalConfigurationId",
-    "JobId",
-    "CreationTime",
-    "ProcessingTimes",
-    "ResultContent",
-)
 
 
 def _handle() -> ua.Variant:
