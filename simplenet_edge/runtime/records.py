@@ -63,7 +63,8 @@ class FrameRecord:
     A gap in the ids of a live camera is frames that came while the line was busy; `dropped` counts them since the
     start. `part` is what is known of the part. A verdict after `due_s` of `time.monotonic` is too late. `Source.frames`
     fills in `camera`, and `offset_xy`: where the image lies in the camera's. `reply` is called with the result, for
-    whoever waits for the verdict on just this frame; it must not block.
+    whoever waits for the verdict on just this frame; it must not block. `camera_frame_id` and
+    `camera_time_ns` are what the camera itself counts and says; None where it doesn't.
     """
 
     frame_id: int
@@ -78,6 +79,8 @@ class FrameRecord:
     part: Part = Part()
     due_s: float = math.inf
     reply: Callable[[FrameResult], None] | None = None
+    camera_frame_id: int | None = None
+    camera_time_ns: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", as_text(self.name))
@@ -140,6 +143,8 @@ class FrameResult:
             "area_px": None if regions is None else total_area(regions),
             "regions": None if regions is None else [region.to_dict() for region in regions],
             "dropped": self.record.dropped,
+            "camera_frame_id": self.record.camera_frame_id,
+            "camera_time_ns": self.record.camera_time_ns,
             "preprocess_ms": times.preprocess_ms if times else None,
             "infer_ms": times.infer_ms if times else None,
             "post_ms": times.post_ms if times else None,

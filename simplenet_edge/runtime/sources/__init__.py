@@ -20,11 +20,13 @@ from simplenet_edge.runtime.sources.controlled import Controlled
 from simplenet_edge.runtime.sources.device import LiveSettings
 from simplenet_edge.runtime.sources.files import ImageFiles, VideoFile
 from simplenet_edge.runtime.sources.folder_watch import WatchedFolder
+from simplenet_edge.runtime.sources.genicam import GenicamCamera, GenicamSettings, TriggeredGenicamCamera
 from simplenet_edge.runtime.sources.http import PushedImages
 from simplenet_edge.runtime.sources.live import LiveSource
 from simplenet_edge.runtime.sources.options import (
     CAMERA_OPTIONS,
     COMMON_OPTIONS,
+    GENICAM_OPTIONS,
     LIVE_OPTIONS,
     Options,
     parse_options,
@@ -39,6 +41,8 @@ __all__ = [
     "Camera",
     "Controlled",
     "FrameRecord",
+    "GenicamCamera",
+    "GenicamSettings",
     "HttpTriggered",
     "ImageFiles",
     "LiveSettings",
@@ -53,6 +57,7 @@ __all__ = [
     "SyntheticFrames",
     "SyntheticParts",
     "Triggered",
+    "TriggeredGenicamCamera",
     "VideoFile",
     "View",
     "WatchedFolder",
@@ -67,8 +72,8 @@ def open_source(uri: str) -> Source:
     """The source that `uri` names, to be entered with `with`.
 
     A folder (its images, also in subfolders, in natural order), an image file, a video file; a camera as OpenCV's
-    number or `v4l2:///dev/video0`, `csi://0`, `gst:PIPELINE`, `rtsp[s]://` and `http[s]://`; `watch:FOLDER`,
-    `watch:FOLDER?existing=1`; `push://HOST:PORT`; `-` for standard input;
+    number or `v4l2:///dev/video0`, `genicam:` and `genicam:CAMERA`, `csi://0`, `gst:PIPELINE`, `rtsp[s]://` and
+    `http[s]://`; `watch:FOLDER`, `watch:FOLDER?existing=1`; `push://HOST:PORT`; `-` for standard input;
     `test://?fps=30&size=640x480&seed=0&defects=0.05&frames=100`. Options follow a `#`: see `Options`. Raises
     SourceError for anything else.
     """
@@ -113,6 +118,32 @@ def _camera(address: str, fragment: str) -> Source:
     if isinstance(device, str) and not device.startswith("/"):
         raise SourceError(f"{address}: expected v4l2:///dev/videoN")
     return _finished(Camera(device, _settings(options), options.size, options.fps, options.fourcc), options)
+
+
+def _genicam(address: str, fragment: str) -> Source:
+    options = parse_options(fragment, GENICAM_OPTIONS)
+    camera_id = address.removeprefix("genicam:")
+    if camera_id.startswith("//"):
+        raise SourceError(f"{address}: expected genicam: or genicam:CAMERA, as simplenet-edge cameras lists it")
+    trigger = options.camera_trigger.lower()
+    if trigger == "software" and options.trigger is None:
+        raise SourceError("camera_trigger=software: nobody would trigger it; add trigger=stdin or trigger=http:PORT")
+    if trigger not in ("software", "off") and options.trigger is not None:
+        raise SourceError(
+            f"camera_trigger={options.camera_trigger}: each of its frames is a part, whoever asks; leave trigger= out"
+        )
+    wanted = GenicamSettings(
+        exposure_us=options.exposure,
+        gain=options.gain,
+        pixel_format=options.format,
+        levels=options.levels,
+        roi_xywh=options.roi,
+        fps=options.fps,
+        packet_bytes=options.packet,
+        trigger=trigger,
+    )
+    kind = GenicamCamera if trigger == "off" else TriggeredGenicamCamera
+    return _finished(kind(camera_id or None, _settings(options), wanted), options)
 
 
 def _csi(address: str, fragment: str) -> Source:
@@ -200,6 +231,7 @@ def _file(address: str, fragment: str) -> Source:
 _KINDS: Collection[tuple[str, Callable[[str, str], Source]]] = (
     (r"[0-9]+$", _camera),
     (r"v4l2://", _camera),
+    (r"genicam:", _genicam),
     (r"csi://", _csi),
     (r"gst:", _pipeline),
     (r"(rtsps?|https?)://", _network),

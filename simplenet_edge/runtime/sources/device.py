@@ -7,7 +7,7 @@ from typing import Protocol
 
 from simplenet_edge.spec import Frames
 
-__all__ = ["Device", "EndOfFrames", "LiveSettings"]
+__all__ = ["Device", "EndOfFrames", "LiveSettings", "Shot"]
 
 
 class EndOfFrames(Exception):
@@ -27,6 +27,15 @@ class Device(Protocol):
     def close(self) -> None:
         """Give it back."""
         ...
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a camera says of one frame; None where it doesn't."""
+
+    frame_id: int | None = None  # the camera's own count
+    time_ns: int | None = None  # by the camera's own clock
+    began_s: float | None = None  # `time.monotonic` before it was asked for the frame
 
 
 @dataclass(frozen=True)

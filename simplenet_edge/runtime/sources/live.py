@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from simplenet_edge.errors import DataError, SourceError
 from simplenet_edge.runtime.backoff import Backoff
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources.base import Source, utc_now
-from simplenet_edge.runtime.sources.device import Device, EndOfFrames, LiveSettings
+from simplenet_edge.runtime.sources.device import Device, EndOfFrames, LiveSettings, Shot
 from simplenet_edge.runtime.sources.image_check import ImageCheck
 from simplenet_edge.spec import Frames
 
@@ -27,10 +28,15 @@ _log = logging.getLogger(__name__)
 _TICK_S = 0.2  # how often a wait looks up
 _JOIN_S = 2.0
 _MOST_LEFT_BEHIND = 2  # threads that hang in a driver
+_MOST_PARTS = 16  # that wait with their images
+_MOST_WAITING = 1024
 
 
 class LiveSource(Source):
     """A live camera. Frames that nobody took in time are overwritten; `dropped` counts them.
+
+    Where `on_demand` says that each frame was asked for, they wait instead; those for which there is no room lose their
+    image and are errors.
 
     `frame_id` counts everything that came: frames taken, dropped ones, and records that say that the camera is away.
     """
@@ -46,7 +52,7 @@ class LiveSource(Source):
         self._changed = threading.Condition()  # guards all below
         self._next_id = 0
         self._n_given = 0
-        self._frame: FrameRecord | None = None
+        self._frames: deque[FrameRecord] = deque(maxlen=_MOST_WAITING)
         self._loss: FrameRecord | None = None
         self._away = ""
         self._told_s = self._came_s = self._lost_s = 0.0
@@ -59,6 +65,13 @@ class LiveSource(Source):
     @abstractmethod
     def _connect(self) -> Device:
         """Open the camera. Raises SourceError."""
+
+    def _shot(self, device: Device) -> Shot:
+        """What the camera says of the frame that was read last, or that could not be."""
+        return Shot()
+
+    def request_frame(self) -> None:
+        """Somebody waits for a frame from now; for a camera that has to be triggered. From any thread."""
 
     @property
     def is_open(self) -> bool:
@@ -100,14 +113,12 @@ class LiveSource(Source):
         with self._changed:
             while not self.stopping.is_set():
                 self.look_after()
-                waiting = [record for record in (self._frame, self._loss) if record is not None]
-                if waiting:
-                    first = min(waiting, key=lambda record: record.frame_id)
-                    if first is self._frame:
-                        self._frame = None
-                    else:
-                        self._loss = None
-                    return self._given(first)
+                loss = self._loss
+                if self._frames and (loss is None or self._frames[0].frame_id < loss.frame_id):
+                    return self._given(self._frames.popleft())
+                if loss is not None:
+                    self._loss = None
+                    return self._given(loss)
                 if self._ended:
                     return None
                 if self._away and time.monotonic() - self._told_s >= self.settings.report_s:
@@ -144,6 +155,10 @@ class LiveSource(Source):
                 try:
                     if device is None:
                         device = self._connect()
+                        if self.on_demand:  # the next frame may be long in coming
+                            with self._changed:
+                                if self._is_mine():
+                                    self._be_back()
                     if self._wait_for_driver():
                         self._put(device, check)
                         backoff.reset()
@@ -182,22 +197,34 @@ class LiveSource(Source):
             fault = check.fault(image, time.monotonic())
         except DataError as error:
             fault = str(error)
+        shot = self._shot(device)
         with self._changed:
             if not self._is_mine():
                 return
-            if self._away:
-                self._away, self.connected = "", True
-                self.reconnects += 1
-                _log.warning("%s is back after %.0f s", self.name, time.monotonic() - self._lost_s)
-            if self._frame is not None:
-                self.dropped += 1
+            self._be_back()
             record = self._record(None if fault else image, fault)
+            record = replace(record, camera_frame_id=shot.frame_id, camera_time_ns=shot.time_ns)
             self._came_s = record.monotonic_s
             if self.listener is None:
-                self._frame = record
+                self._keep(record)
                 self._changed.notify_all()
         if self.listener is not None:
-            self.listener(began_s, record)
+            self.listener(began_s if shot.began_s is None else shot.began_s, record)
+
+    def _be_back(self) -> None:
+        if self._away:
+            self._away, self.connected = "", True
+            self.reconnects += 1
+            _log.warning("%s is back after %.0f s", self.name, time.monotonic() - self._lost_s)
+
+    def _keep(self, record: FrameRecord) -> None:
+        if not self.on_demand:
+            self.dropped += len(self._frames)
+            self._frames.clear()
+        elif len(self._frames) >= _MOST_PARTS:
+            record = replace(record, image=None, error=f"{_MOST_PARTS} parts wait already; trigger more slowly")
+            self.dropped += len(self._frames) == _MOST_WAITING
+        self._frames.append(record)
 
     def _passed_over(self, count: int) -> None:
         """Frames that came and that the device left out, to give a newer one."""

@@ -16,6 +16,7 @@ from simplenet_edge.runtime.sources.base import View
 __all__ = [
     "CAMERA_OPTIONS",
     "COMMON_OPTIONS",
+    "GENICAM_OPTIONS",
     "LIVE_OPTIONS",
     "Options",
     "parse_options",
@@ -32,6 +33,9 @@ LIVE_OPTIONS = COMMON_OPTIONS | {"trigger", "timeout", "silence", "frozen", "bla
 CAMERA_OPTIONS = LIVE_OPTIONS | {"size", "fps"}
 """What a camera takes whose mode can be chosen."""
 
+GENICAM_OPTIONS = LIVE_OPTIONS | {"fps", "exposure", "gain", "format", "levels", "roi", "packet", "camera_trigger"}
+"""What a GenICam camera takes."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -44,7 +48,14 @@ class Options:
     size: tuple[int, int] | None = None  # width and height in pixels
     fps: float | None = None
     fourcc: str | None = None  # the pixel format that a V4L2 camera is asked for, e.g. MJPG
-    trigger: str | None = None
+    exposure: float | Literal["auto"] | None = None  # microseconds
+    gain: float | Literal["auto"] | None = None
+    format: str | None = None  # the pixel format that a GenICam camera is asked for, e.g. Mono12
+    levels: tuple[int, int] | None = None  # the values that become 0 and 255
+    roi: tuple[int, int, int, int] | None = None  # what of its sensor a camera sends: x, y, width, height
+    packet: int | None = None  # bytes of a packet of GigE Vision
+    camera_trigger: str = "off"  # what starts an exposure: software, or an input of the camera, e.g. Line1
+    trigger: str | None = None  # who asks for a frame
     timeout: float | None = None  # how long a trigger waits for its frame, and a pushed image for its verdict
     silence: float = 5.0  # a live camera without a frame for this long is away
     frozen: float = 3.0  # a live camera that repeats one frame for this long hangs
@@ -130,6 +141,39 @@ def _positive(value: str) -> float:
     return number
 
 
+def _positive_or_auto(value: str) -> float | Literal["auto"]:
+    return "auto" if value == "auto" else _positive(value)
+
+
+def _number_or_auto(value: str) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _word(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]+", value):
+        raise ValueError
+    return value
+
+
+def _levels(value: str) -> tuple[int, int]:
+    black, white = (_whole(part) for part in value.split(","))
+    if black >= white:
+        raise ValueError
+    return black, white
+
+
+def _roi(value: str) -> tuple[int, int, int, int]:
+    rectangle = _rectangle(value)
+    if min(rectangle[2:]) < 1:
+        raise ValueError
+    return rectangle
+
+
 def _seconds_or_off(value: str) -> float:
     return math.inf if value == "off" else _positive(value)
 
@@ -160,6 +204,13 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "size": (_size, "1920x1080"),
     "fps": (_positive, "30, frames per second"),
     "fourcc": (_fourcc, "MJPG"),
+    "exposure": (_positive_or_auto, "5000, microseconds, or auto"),
+    "gain": (_number_or_auto, "6, or auto"),
+    "format": (_word, "Mono8"),
+    "levels": (_levels, "64,1023, the values of black and of white"),
+    "roi": (_roi, "640,400,1280,1024 in pixels"),
+    "packet": (_whole, "8000, bytes"),
+    "camera_trigger": (_word, "software, an input of the camera such as Line1, or off"),
     "trigger": (_text, "stdin, http:8090 or s7:192.168.0.1/DB10"),
     "timeout": (_positive, "2, seconds"),
     "silence": (_seconds_or_off, "5, seconds, or off"),

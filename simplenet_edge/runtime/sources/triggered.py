@@ -68,6 +68,7 @@ class Triggered(Source):
             if len(self._asked) + len(self._ready) >= _MOST_WAITING:
                 raise SourceError(f"{_MOST_WAITING} triggers wait for their verdicts already; trigger more slowly")
             self._asked.append(_Trigger(time.monotonic(), reply, part or Part()))
+        self.camera.request_frame()
 
     def _came(self, began_s: float, record: FrameRecord) -> None:
         """The camera's thread brings a frame: for every trigger before its grab."""
