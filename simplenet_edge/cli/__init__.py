@@ -17,6 +17,7 @@ from simplenet_edge import __version__
 from simplenet_edge.cli import (
     benchmark,
     build,
+    cameras,
     check,
     demo,
     doctor,
@@ -50,6 +51,7 @@ for command in (
     verify.verify,
     inspect.inspect,
     doctor.doctor,
+    cameras.cameras,
     benchmark.benchmark,
     run.run,
 ):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _SOURCES_HELP = (
-    "A folder, an image, a video, a camera number, v4l2:///dev/video0, csi://0, rtsp://..., gst:PIPELINE, "
-    "watch:FOLDER, push://HOST:PORT, test://, or - for standard input. Cameras share the engine. Options follow "
-    "a #: name=left, xywh=160,120,320,240, every=2, trigger=stdin."
+    "A folder, an image, a video, a camera number, v4l2:///dev/video0, genicam:CAMERA, csi://0, rtsp://..., "
+    "gst:PIPELINE, watch:FOLDER, push://HOST:PORT, test://, or - for standard input. Cameras share the engine. Options "
+    "follow a #: name=left, xywh=160,120,320,240, every=2, trigger=stdin."
 )
 _BESIDE_LINE = ("line", "check", "as_json", "log_level", "help")
 

@@ -117,8 +117,10 @@ def raw_to_bgr(data: Frames, name: str, size_wh: tuple[int, int], levels: tuple[
 
 @lru_cache(maxsize=8)
 def _table(bits: int, black: int, white: int) -> Frames:
-    scaled = (np.arange(2**bits) - black) * (255 / (white - black))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    span = white - black
+    rounded = (2 * 255 * (np.arange(2**bits) - black) + span) // (2 * span)
+    table: Frames = np.clip(rounded, 0, 255).astype(np.uint8)
+    return table
 
 
 def _unpacked(data: Frames, bits: int, packing: str, count: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:

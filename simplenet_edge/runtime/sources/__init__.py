@@ -132,6 +132,10 @@ def _genicam(address: str, fragment: str) -> Source:
         raise SourceError(
             f"camera_trigger={options.camera_trigger}: each of its frames is a part, whoever asks; leave trigger= out"
         )
+    if trigger != "off" and options.every != 1:
+        raise SourceError(
+            f"camera_trigger={options.camera_trigger} and every={options.every}: each frame is a part; leave it out"
+        )
     wanted = GenicamSettings(
         exposure_us=options.exposure,
         gain=options.gain,

@@ -27,6 +27,7 @@ _IMAGE_PAYLOADS = (1, 5)  # an image alone, or with chunks after it
 _PAYLOAD_MASK = 0x3FFF  # the bits above say whether chunks follow
 _SWAPPED = 2  # G_CONNECT_SWAPPED: a signal's handler gets its own argument first
 _CONTINUOUS = 0
+_NO_PACKET_SOCKET = 1
 _STATUS = {
     1: "it was never filled",
     2: "the rest of it came too late",
@@ -47,14 +48,12 @@ class _Error(ctypes.Structure):
 _Ints, _Doubles, _Counts = POINTER(c_int), POINTER(c_double), POINTER(c_uint64)
 
 _CAMERA: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "get_device_id": (c_char_p, ()),
     "get_payload": (c_uint, ()),
     "set_acquisition_mode": (None, (c_int,)),
     "start_acquisition": (None, ()),
     "stop_acquisition": (None, ()),
     "create_stream": (c_void_p, (c_void_p, c_void_p)),
     "get_pixel_format": (ctypes.c_uint32, ()),
-    "get_pixel_format_as_string": (c_char_p, ()),
     "set_pixel_format_from_string": (None, (c_char_p,)),
     "dup_available_pixel_formats_as_strings": (c_void_p, (POINTER(c_uint),)),
     "get_sensor_size": (None, (_Ints, _Ints)),
@@ -71,6 +70,7 @@ _CAMERA: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "get_gain": (c_double, ()),
     "get_gain_bounds": (None, (_Doubles, _Doubles)),
     "set_gain": (None, (c_double,)),
+    "get_gain_auto": (c_int, ()),
     "set_gain_auto": (None, (c_int,)),
     "is_frame_rate_available": (c_int, ()),
     "get_frame_rate": (c_double, ()),
@@ -98,6 +98,8 @@ _OTHERS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_new": (c_void_p, (c_char_p, POINTER(POINTER(_Error)))),
     "arv_camera_get_device": (c_void_p, (c_void_p,)),
     "arv_camera_is_gv_device": (c_int, (c_void_p,)),
+    "arv_gv_device_is_controller": (c_int, (c_void_p,)),
+    "arv_camera_gv_set_stream_options": (None, (c_void_p, c_int)),
     "arv_buffer_new_allocate": (c_void_p, (c_size_t,)),
     "arv_buffer_get_status": (c_int, (c_void_p,)),
     "arv_buffer_get_payload_type": (c_int, (c_void_p,)),
@@ -197,10 +199,14 @@ class AravisCamera:
         with _finding:
             self._camera = library.arv_camera_new(None if camera_id is None else camera_id.encode(), byref(error))
         _check(error)
+        device = library.arv_camera_get_device(self._camera)
+        if self.is_gige and not library.arv_gv_device_is_controller(device):
+            self.close()
+            raise SourceError("another program controls it, such as a viewer or another line; close that")
         self._lost = c_int(0)
         # GLib's own function counts up, from the library's thread, so that no Python runs there.
         library.g_signal_connect_data(
-            library.arv_camera_get_device(self._camera),
+            device,
             b"control-lost",
             ctypes.cast(library.g_atomic_int_inc, c_void_p),
             ctypes.addressof(self._lost),
@@ -214,11 +220,6 @@ class AravisCamera:
         answer = getattr(self._library, f"arv_camera_{name}")(self._camera, *arguments, byref(error))
         _check(error)
         return answer
-
-    @property
-    def id(self) -> str:
-        """Its id, as `aravis_cameras` lists it."""
-        return _text(self.ask("get_device_id"))
 
     @property
     def is_lost(self) -> bool:
@@ -255,6 +256,8 @@ class AravisCamera:
     def start(self) -> AravisStream:
         """Let it send frames until it is closed."""
         payload = self.ask("get_payload")
+        if self.is_gige:  # root alone may open a packet socket; with this, frames come in the same way for everybody
+            self._library.arv_camera_gv_set_stream_options(self._camera, _NO_PACKET_SOCKET)
         stream = AravisStream(self._library, self.ask("create_stream", None, None), payload, self.is_gige)
         try:
             self.ask("set_acquisition_mode", _CONTINUOUS)
@@ -273,8 +276,8 @@ class AravisCamera:
 class Buffer:
     """What came of one frame. `fault` says why it is not whole; `data` then is empty, otherwise uint8, flat."""
 
-    frame_id: int
-    time_ns: int  # by the camera's clock
+    frame_id: int | None  # None where the packet that says it is missing
+    time_ns: int | None  # by the camera's clock
     fault: str | None
     data: Frames
     pixel_format: int  # as PFNC (the Pixel Format Naming Convention of GenICam) numbers it
@@ -325,7 +328,9 @@ class AravisStream:
         elif payload & _PAYLOAD_MASK not in _IMAGE_PAYLOADS:
             fault = f"it is no plain image but payload {payload:#x}"
         if fault is not None:
-            return Buffer(frame_id, time_ns, fault, np.empty(0, np.uint8), 0, (0, 0))
+            is_named = bool(frame_id or time_ns)
+            empty = np.empty(0, np.uint8)
+            return Buffer(frame_id if is_named else None, time_ns if is_named else None, fault, empty, 0, (0, 0))
         size = c_size_t()
         address = library.arv_buffer_get_data(buffer, byref(size))
         data = np.frombuffer(ctypes.string_at(address, size.value), np.uint8)

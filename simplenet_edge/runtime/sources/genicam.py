@@ -56,9 +56,10 @@ class GenicamCamera(LiveSource):
             camera = AravisCamera(self._camera_id)
         except SourceError as error:
             found = ", ".join(camera.id for camera in aravis_cameras()) or "none"
+            named = "" if self._camera_id is None else f" {self._camera_id}"
             raise SourceError(
-                f"no GenICam camera{f' {self._camera_id}' if self._camera_id else ''} ({error}); found: {found}; check "
-                "its power and cable, and that its IP address is in the subnet of this machine's network card"
+                f"no GenICam camera{named} to be had ({error}); found: {found}; check its power and cable, and that "
+                "its IP address is in the subnet of this machine's network card"
             ) from None
         try:
             _choose(camera, self._wanted)
@@ -101,6 +102,7 @@ class GenicamDevice:
         self._source, self._camera, self._stream, self._wanted = source, camera, stream, wanted
         self._each_counts = source.on_demand
         self._last_id: int | None = None
+        self._unnamed = 0  # frames since then that came without their number
         self._ahead: Buffer | None = None  # the frame that came after the missing ones
         self._missing = 0
 
@@ -146,20 +148,25 @@ class GenicamDevice:
         if self._camera.is_lost:
             raise SourceError("it doesn't answer any more; check its power, its cable and its network")
 
-    def _count(self, frame_id: int) -> None:
-        """Find out from the camera's own count which frames are missing."""
-        last_id, self._last_id = self._last_id, frame_id
+    def _count(self, frame_id: int | None) -> None:
+        """Find out from the camera's own count how many frames are missing."""
+        if frame_id is None:
+            self._unnamed += 1
+            return
+        last_id, unnamed = self._last_id, self._unnamed
+        self._last_id, self._unnamed = frame_id, 0
         if last_id is None:
             return
         step = frame_id - last_id
         if step < 0 and last_id <= _LARGEST_16_BIT:
             step += _LARGEST_16_BIT
-        if not 1 < step <= _LARGEST_GAP:
+        missing = step - 1 - unnamed
+        if not 0 < missing < _LARGEST_GAP:
             return
         if self._each_counts:
-            self._missing = step - 1
+            self._missing = missing
         else:
-            self._source._passed_over(step - 1)
+            self._source._passed_over(missing)
 
     def _network(self) -> str:
         counts = self._stream.statistics()

@@ -163,12 +163,14 @@ class LiveSource(Source):
                         self._put(device, check)
                         backoff.reset()
                 except (SourceError, cv2.error) as error:
+                    with self._changed:
+                        if self._is_mine():
+                            self._lose(str(error))
                     if device is not None:
                         device.close()
                         device = None
                     with self._changed:
                         if self._is_mine():
-                            self._lose(str(error))
                             self._busy_s = math.inf
                     self.stopping.wait(backoff.next_s())
         except EndOfFrames:

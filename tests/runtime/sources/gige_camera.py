@@ -18,6 +18,17 @@ _PORT = 3956  # of the GigE Vision control protocol, and no other
 _DISCOVERY = bytes.fromhex("4201000200000001")
 
 
+def _answers() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.settimeout(0.1)
+        probe.connect((ADDRESS, _PORT))
+        try:
+            probe.send(_DISCOVERY)
+            return len(probe.recv(1024)) > len(_DISCOVERY)
+        except OSError:
+            return False
+
+
 class GigeCamera:
     """A context manager: 512x512 pixels, 25 frames per second. `lost` of a thousand packets are not sent.
 
@@ -32,20 +43,12 @@ class GigeCamera:
         self._turn: TextIO | None = None
 
     def start(self) -> None:
-        self._process = process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        assert not _answers(), f"another GigE Vision camera already answers at {ADDRESS}"
+        self._process = process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         def answers() -> bool:
             assert process.poll() is None, f"the camera ended with {process.returncode}"
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.settimeout(0.1)
-                probe.connect((ADDRESS, _PORT))
-                try:
-                    probe.send(_DISCOVERY)
-                    return len(probe.recv(1024)) > len(_DISCOVERY)
-                except OSError:
-                    return False
+            return _answers()
 
         until(answers, "the camera")
 
@@ -56,7 +59,7 @@ class GigeCamera:
             self._process = None
 
     def __enter__(self) -> GigeCamera:
-        self._turn = open(os.path.join(tempfile.gettempdir(), "gige-camera-of-tests.lock"), "w")  # noqa: SIM115
+        self._turn = open(os.path.join(tempfile.gettempdir(), "gige-camera-of-tests.lock"), "w")
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         self.start()
         return self
