@@ -104,7 +104,7 @@ class NetworkCamera(LiveSource):
             if mjpeg is not None:
                 return mjpeg
         timeout_ms = _ENDLESS_MS if silence_s == math.inf else max(1, round(silence_s * 1000))
-        return open_capture(
+        device = open_capture(
             self._url,
             cv2.CAP_FFMPEG,
             f"cv2.VideoCapture({without_password(self._url)!r}, cv2.CAP_FFMPEG)",
@@ -115,6 +115,9 @@ class NetworkCamera(LiveSource):
                 **_ONE_THREAD,
             },
         )
+        if self._url.startswith(("rtsp://", "rtsps://")):
+            device.catch_up()
+        return device
 
 
 class PipelineCamera(LiveSource):

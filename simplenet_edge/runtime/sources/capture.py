@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 
 import cv2
@@ -16,6 +17,9 @@ from simplenet_edge.system import video_io
 __all__ = ["CaptureDevice", "has_gstreamer", "open_capture", "without_password"]
 
 _JPEG_CODES = frozenset(cv2.VideoWriter.fourcc(*code) for code in ("MJPG", "mjpg", "jpeg", "JPEG"))
+
+_MOST_BEHIND = 1000  # frames
+_SHORTEST_MS = 8  # between two frames; the first two of a stream may name the same time
 
 _SECRET = re.compile(
     r"""([?&][^=&\s]*=|\b[\w-]*(?:pw|pwd|pass|passwd|password|token|key|secret|auth)=)("[^"]*"|'[^']*'|[^&\s]+)""",
@@ -43,6 +47,18 @@ class CaptureDevice:
             raise DataError("the frame can't be decoded; check the camera, its cable and its network")
         frame = decode_image(image.tobytes()) if self._gives_jpegs else to_bgr(image)
         return np.ascontiguousarray(np.rot90(frame, -self._turn // 90))
+
+    def catch_up(self) -> None:
+        """Pass over the frames of a live stream that came while it was being opened, and are handed out at once."""
+        shown_ms: float | None = None  # when a frame is to be shown, from the begin of the stream
+        for _ in range(_MOST_BEHIND):
+            began_s = time.monotonic()
+            if not self._capture.grab():
+                return  # as `read` will find
+            waited_ms = (time.monotonic() - began_s) * 1000
+            before_ms, shown_ms = shown_ms, self.get(cv2.CAP_PROP_POS_MSEC)
+            if before_ms is not None and waited_ms >= max(_SHORTEST_MS, shown_ms - before_ms) / 2:
+                return
 
     def get(self, property_id: int) -> float:
         """A property by OpenCV's number."""
