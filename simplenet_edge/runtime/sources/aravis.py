@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
@@ -116,6 +117,7 @@ _OTHERS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_gv_stream_get_statistics": (None, (c_void_p, _Counts, _Counts)),
     "g_signal_connect_data": (ctypes.c_ulong, (c_void_p, c_char_p, c_void_p, c_void_p, c_void_p, c_int)),
     "g_atomic_int_inc": (None, (c_void_p,)),
+    "g_object_set": (None, (c_void_p, c_char_p, c_int, c_void_p)),  # one integer property, and NULL
     "g_object_unref": (None, (c_void_p,)),
     "g_error_free": (None, (POINTER(_Error),)),
     "g_free": (None, (c_void_p,)),
@@ -276,6 +278,7 @@ class AravisCamera:
 class Buffer:
     """What came of one frame. `fault` says why it is not whole; `data` then is empty, otherwise uint8, flat."""
 
+    taken_s: float  # `time.monotonic` when it was taken
     frame_id: int | None  # None where the packet that says it is missing
     time_ns: int | None  # by the camera's clock
     fault: str | None
@@ -300,6 +303,8 @@ class AravisStream:
 
     def __init__(self, library: ctypes.CDLL, stream: int, payload: int, is_gige: bool) -> None:
         self._library, self._stream, self._is_gige = library, stream, is_gige
+        if is_gige:  # the system grants at most net.core.rmem_max
+            library.g_object_set(stream, b"socket-buffer-size", min(_BUFFERS * payload, 2**30), None)
         for _ in range(_BUFFERS):
             library.arv_stream_push_buffer(stream, library.arv_buffer_new_allocate(payload))
 
@@ -313,11 +318,11 @@ class AravisStream:
         if not found:
             return None
         try:
-            return self._read(found)
+            return self._read(found, time.monotonic())
         finally:
             library.arv_stream_push_buffer(stream, found)
 
-    def _read(self, buffer: int) -> Buffer:
+    def _read(self, buffer: int, taken_s: float) -> Buffer:
         library = self._library
         frame_id, time_ns = library.arv_buffer_get_frame_id(buffer), library.arv_buffer_get_timestamp(buffer)
         status = library.arv_buffer_get_status(buffer)
@@ -330,12 +335,15 @@ class AravisStream:
         if fault is not None:
             is_named = bool(frame_id or time_ns)
             empty = np.empty(0, np.uint8)
-            return Buffer(frame_id if is_named else None, time_ns if is_named else None, fault, empty, 0, (0, 0))
+            return Buffer(
+                taken_s, frame_id if is_named else None, time_ns if is_named else None, fault, empty, 0, (0, 0)
+            )
         size = c_size_t()
         address = library.arv_buffer_get_data(buffer, byref(size))
         data = np.frombuffer(ctypes.string_at(address, size.value), np.uint8)
         size_wh = library.arv_buffer_get_image_width(buffer), library.arv_buffer_get_image_height(buffer)
-        return Buffer(frame_id, time_ns, None, data, library.arv_buffer_get_image_pixel_format(buffer), size_wh)
+        pixel_format = library.arv_buffer_get_image_pixel_format(buffer)
+        return Buffer(taken_s, frame_id, time_ns, None, data, pixel_format, size_wh)
 
     def statistics(self) -> Statistics:
         """Counts since the stream began."""

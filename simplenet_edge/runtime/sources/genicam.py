@@ -105,6 +105,7 @@ class GenicamDevice:
         self._unnamed = 0  # frames since then that came without their number
         self._ahead: Buffer | None = None  # the frame that came after the missing ones
         self._missing = 0
+        self._taken_s = time.monotonic()  # the frame before
 
     def read(self) -> Frames:
         """The next image.
@@ -127,6 +128,7 @@ class GenicamDevice:
     def _take(self) -> Buffer:
         source = self._source
         silence_s = source.settings.silence_s
+        self.shot = Shot(began_s=self._taken_s)  # a frame that waits already has come since then
         if isinstance(source, TriggeredGenicamCamera) and self._wanted.trigger == "software":
             while not source.requested.wait(_TICK_S):
                 self._look_up()
@@ -139,6 +141,7 @@ class GenicamDevice:
             self._look_up()
             if time.monotonic() > end_s:
                 raise SourceError(f"no frame within {silence_s:g} s; check the camera, its cable and its trigger")
+        self._taken_s = buffer.taken_s
         self._count(buffer.frame_id)
         return buffer
 
@@ -172,7 +175,7 @@ class GenicamDevice:
         counts = self._stream.statistics()
         return (
             f"since it was opened {counts.incomplete} frames were incomplete, {counts.missing_packets} packets missing "
-            f"and {counts.underruns} frames without a buffer; check the cable, the network card and its packet size"
+            f"and {counts.underruns} frames without a buffer; check cable, network card, packet= and net.core.rmem_max"
         )
 
     def close(self) -> None:

@@ -7,14 +7,17 @@ import logging
 import math
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 from simplenet_edge.errors import SourceError
+from simplenet_edge.imaging.raw_pixels import raw_to_bgr
 from simplenet_edge.runtime.records import FrameRecord
 from simplenet_edge.runtime.sources import (
     GenicamCamera,
@@ -24,9 +27,11 @@ from simplenet_edge.runtime.sources import (
     Triggered,
     TriggeredGenicamCamera,
     aravis,
+    genicam,
     open_source,
 )
 from simplenet_edge.runtime.sources.aravis import AravisCamera, Buffer
+from simplenet_edge.spec import Frames
 from tests.runtime.sources.gige_camera import ADDRESS, GigeCamera
 from tests.runtime.sources.ip_camera import first
 from tests.waiting import SOON_S, until
@@ -72,7 +77,7 @@ def test_frames_come_with_the_cameras_own_count_and_clock(camera: GigeCamera) ->
 
 
 def test_without_an_id_it_is_the_first_camera(camera: GigeCamera) -> None:
-    with open_source("genicam:#frozen=off&name=top") as source:
+    with open_source("genicam:#frozen=off&name=top&roi=0,0,64,48") as source:
         assert whole(source).camera == "top"
 
 
@@ -263,6 +268,28 @@ def test_each_trigger_takes_a_picture(camera: GigeCamera) -> None:
         assert triggered.connected
 
 
+def test_a_frame_that_waited_at_the_trigger_is_not_the_triggers(
+    camera: GigeCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line converts a frame for longer than the camera takes for the next, which then is older than the trigger."""
+    busy, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Frames:
+        busy.set()
+        assert go_on.wait(SOON_S)
+        return raw_to_bgr(*arguments)
+
+    monkeypatch.setattr(genicam, "raw_to_bgr", slow)
+    with Triggered(GenicamCamera(ADDRESS, QUICK, SMALL), SOON_S) as triggered:
+        assert busy.wait(SOON_S)
+        time.sleep(0.2)  # more frames come
+        triggered.fire()
+        fired_ns = time.time_ns()
+        go_on.set()
+        record = next(triggered.frames())
+    assert (record.camera_time_ns or 0) > fired_ns
+
+
 @pytest.mark.slow
 def test_a_camera_that_dies_between_triggers_is_away_and_comes_back() -> None:
     wanted = GenicamSettings(roi_xywh=(0, 0, 64, 48), trigger="software")
@@ -325,7 +352,7 @@ class Scripted:
         if not self.ids:
             time.sleep(timeout_s)
             return None
-        return Buffer(self.ids.pop(0), 1, None, np.full(4, 9, np.uint8), 0x01080001, (2, 2))
+        return Buffer(time.monotonic(), self.ids.pop(0), 1, None, np.full(4, 9, np.uint8), 0x01080001, (2, 2))
 
 
 @pytest.mark.parametrize(
@@ -378,6 +405,7 @@ def once(frames):
     stream = camera.start()
     for _ in range(frames):
         assert stream.take(5, False) is not None
+    camera.ask("stop_acquisition")
     stream.close()
     camera.close()
 
