@@ -25,7 +25,7 @@ def program(name: str) -> str:
     """Where a program is; the test is skipped where it isn't installed."""
     found = shutil.which(name, path=_PATH)
     if found is None:
-        pytest.skip(f"{name} is not installed; run: sh setup/test_servers.sh")
+        pytest.skip(f"{name} is not installed; run: sh scripts/test_servers.sh")
     return found
 
 
