@@ -63,8 +63,8 @@ class FrameRecord:
     A gap in the ids of a live camera is frames that came while the line was busy; `dropped` counts them since the
     start. `part` is what is known of the part. A verdict after `due_s` of `time.monotonic` is too late. `Source.frames`
     fills in `camera`, and `offset_xy`: where the image lies in the camera's. `reply` is called with the result, for
-    whoever waits for the verdict on just this frame; it must not block. `camera_frame_id` and `camera_time_ns` are what
-    the camera itself counts and says; None where it doesn't.
+    whoever waits for the verdict on just this frame; it must not block. `camera_frame_id` and `camera_time_ns` are the
+    camera's own count and clock; None where it has none.
     """
 
     frame_id: int

@@ -127,7 +127,7 @@ def _genicam(address: str, fragment: str) -> Source:
         raise SourceError(f"{address}: expected genicam: or genicam:CAMERA, as simplenet-edge cameras lists it")
     trigger = options.camera_trigger.lower()
     if trigger == "software" and options.trigger is None:
-        raise SourceError("camera_trigger=software: nobody would trigger it; add trigger=stdin or trigger=http:PORT")
+        raise SourceError("camera_trigger=software: nobody would trigger it; add trigger=, e.g. trigger=http:8090")
     if trigger not in ("software", "off") and options.trigger is not None:
         raise SourceError(
             f"camera_trigger={options.camera_trigger}: each of its frames is a part, whoever asks; leave trigger= out"

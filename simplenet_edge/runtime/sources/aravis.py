@@ -22,7 +22,6 @@ from simplenet_edge.spec import Frames
 __all__ = ["AravisCamera", "AravisStream", "Buffer", "FoundCamera", "Statistics", "aravis_cameras"]
 
 _LIBRARY = "libaravis-0.8.so.0"
-_OLDEST = "0.8.20"
 _BUFFERS = 8
 _IMAGE_PAYLOADS = (1, 5)  # an image alone, or with chunks after it
 _PAYLOAD_MASK = 0x3FFF  # the bits above say whether chunks follow
@@ -143,7 +142,7 @@ def _library() -> ctypes.CDLL:
         try:
             function = getattr(library, name)
         except AttributeError:
-            raise SourceError(f"{_LIBRARY} here has no {name}; install Aravis {_OLDEST} or newer") from None
+            raise SourceError(f"{_LIBRARY} here has no {name}; install a newer Aravis 0.8") from None
         function.restype, function.argtypes = result, arguments
     return library
 
@@ -165,16 +164,12 @@ def aravis_cameras() -> list[FoundCamera]:
     library = _library()
     with _finding:
         library.arv_update_device_list()
-        found = [
-            FoundCamera(
-                *(
-                    _text(getattr(library, f"arv_get_device_{name}")(i))
-                    for name in ("id", "vendor", "model", "serial_nbr", "address", "protocol")
-                )
-            )
+        names = ("id", "vendor", "model", "serial_nbr", "address", "protocol")
+        told = [
+            [_text(getattr(library, f"arv_get_device_{name}")(i)) for name in names]
             for i in range(library.arv_get_n_devices())
         ]
-    return sorted(found, key=lambda camera: camera.id)
+    return [FoundCamera(*texts) for texts in sorted(told)]
 
 
 def _text(value: bytes | None) -> str:
@@ -201,6 +196,7 @@ class AravisCamera:
         with _finding:
             self._camera = library.arv_camera_new(None if camera_id is None else camera_id.encode(), byref(error))
         _check(error)
+        self.is_gige = bool(library.arv_camera_is_gv_device(self._camera))
         device = library.arv_camera_get_device(self._camera)
         if self.is_gige and not library.arv_gv_device_is_controller(device):
             self.close()
@@ -227,11 +223,6 @@ class AravisCamera:
     def is_lost(self) -> bool:
         """Whether it no longer answers, or no longer obeys."""
         return self._lost.value > 0
-
-    @property
-    def is_gige(self) -> bool:
-        """Whether it speaks GigE Vision."""
-        return bool(self._library.arv_camera_is_gv_device(self._camera))
 
     def integers(self, name: str, count: int) -> tuple[int, ...]:
         """What a function gives through pointers to `count` integers."""

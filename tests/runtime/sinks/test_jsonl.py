@@ -49,6 +49,8 @@ def test_a_line_holds_all_there_is_to_know(tmp_path: Path) -> None:
         "area_px": 12,
         "regions": [region.to_dict()],
         "dropped": 0,
+        "camera_frame_id": None,
+        "camera_time_ns": None,
         "preprocess_ms": 1.0,
         "infer_ms": 2.0,
         "post_ms": 3.0,
