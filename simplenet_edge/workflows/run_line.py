@@ -23,7 +23,7 @@ from simplenet_edge.runtime.hours import read_hours
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
 from simplenet_edge.runtime.line.model_loader import ModelLoader
-from simplenet_edge.runtime.line.process import hangups_ignored
+from simplenet_edge.runtime.line.process import hangups_ignored, share_memory
 from simplenet_edge.runtime.line.recipes import RecipeConfig
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
@@ -127,6 +127,7 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
     new bundle at the path of the first recipe. Raises ConfigError, BundleError, EngineError, ParityError, SourceError
     or SinkError.
     """
+    share_memory()
     options, sinks = station.options, list(station.sinks)
     first, *others = station.recipes
     drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")

@@ -65,6 +65,7 @@ _EVENT_IDS = {
 _ROUTINE, _ERROR = 100, 800  # severities, from 1 to 1000
 
 # It warns of each attribute that a type of variables doesn't have and a variable does.
+logging.getLogger("asyncua").setLevel(logging.WARNING)  # it tells of every client
 logging.getLogger("asyncua.common.copy_node_util").setLevel(logging.ERROR)
 
 

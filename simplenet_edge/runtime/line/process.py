@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["hangups_ignored", "notify_systemd", "signals_handled", "switching_fast"]
+__all__ = ["hangups_ignored", "notify_systemd", "share_memory", "signals_handled", "switching_fast"]
 
 _log = logging.getLogger(__name__)
 
+_M_ARENA_MAX, _ARENAS = -8, 2  # of malloc.h
 _SWITCH_S = 0.0005  # `benchmarks/soak.py`: 96 % of the engine's own speed, and 93 % with Python's 5 ms
 
 
@@ -89,6 +91,15 @@ def switching_fast() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+def share_memory() -> None:
+    """Let all threads take memory from two pools, where glibc would give each its own: each of those keeps what its
+    largest frames needed, so that a line of many threads would grow for hours.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def notify_systemd(state: str) -> bool:

@@ -211,7 +211,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "roi": (_roi, "640,400,1280,1024 in pixels"),
     "packet": (_whole, "8000, bytes"),
     "camera_trigger": (_word, "software, an input of the camera such as Line1, or off"),
-    "trigger": (_text, "stdin, http:8090 or s7:192.168.0.1/DB10"),
+    "trigger": (_text, "stdin, http:8090, s7:192.168.0.1/DB10 or opcua:4840"),
     "timeout": (_positive, "2, seconds"),
     "silence": (_seconds_or_off, "5, seconds, or off"),
     "frozen": (_seconds_or_off, "3, seconds, or off"),
