@@ -64,17 +64,25 @@ class Controlled(Triggered):
                     self.controller.open()
                 is_open = True
                 self._exchange(backoff)
-            except SourceError as error:
-                if self.fault is None:
+            except Exception as error:
+                if not isinstance(error, SourceError):  # a bug, which must not leave the controller without an answer
+                    _log.exception("%s: a bug; it is opened again", self.controller.name)
+                elif self.fault is None:
                     _log.warning("the controller is away: %s", error)
                 self.fault = f"the controller is away: {error}"
                 self._handshake.lose()
                 if is_open:
-                    self.controller.close()
+                    self._leave()
                 is_open = False
                 self.stopping.wait(backoff.next_s())
         if is_open:
+            self._leave()
+
+    def _leave(self) -> None:
+        try:
             self.controller.close()
+        except Exception:  # its thread goes on, or ends, all the same
+            _log.exception("%s was not closed in order", self.controller.name)
 
     def _exchange(self, backoff: Backoff) -> None:
         answer, request = Answer(), Request()
