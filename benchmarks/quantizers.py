@@ -164,9 +164,8 @@ class GraphBody(nn.Module):
 def main() -> None:
     """Measure and write row by row."""
     options = parser(__doc__, "quantizers", seeds=1, sets=("tiles", "solar")).parse_args()
-    rows = Rows(
-        options, "int8", ("torch", "onnx", "onnxruntime", *(p[0] for _, p in QUANTIZERS.values() if p and has(p)))
-    )
+    libraries = (packages[0] for _, packages in QUANTIZERS.values() if packages and has(packages))
+    rows = Rows(options, "int8", ("torch", "onnx", "onnxruntime", *libraries))
     for name, images in chosen_sets(options):
         for seed in range(options.seeds):
             folder = rows.folder / f"{name}-{seed}"
