@@ -43,7 +43,7 @@ class GigeCamera:
         self._turn: TextIO | None = None
 
     def start(self) -> None:
-        assert not _answers(), f"another GigE Vision camera already answers at {ADDRESS}"
+        until(lambda: not _answers(), "the end of another GigE Vision camera at this address")
         self._process = process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         def answers() -> bool:
@@ -60,8 +60,12 @@ class GigeCamera:
 
     def __enter__(self) -> GigeCamera:
         self._turn = open(os.path.join(tempfile.gettempdir(), "gige-camera-of-tests.lock"), "w")
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
-        self.start()
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
