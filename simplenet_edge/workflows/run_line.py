@@ -23,7 +23,7 @@ from simplenet_edge.runtime.hours import read_hours
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
 from simplenet_edge.runtime.line.model_loader import ModelLoader
-from simplenet_edge.runtime.line.process import hangups_ignored, share_memory
+from simplenet_edge.runtime.line.process import hangups_ignored, memory_returned
 from simplenet_edge.runtime.line.recipes import RecipeConfig
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
@@ -127,7 +127,6 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
     new bundle at the path of the first recipe. Raises ConfigError, BundleError, EngineError, ParityError, SourceError
     or SinkError.
     """
-    share_memory()
     options, sinks = station.options, list(station.sinks)
     first, *others = station.recipes
     drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
@@ -140,6 +139,7 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
     loader = ModelLoader(first.bundle, choice.name, options.precision, choice.threads, options.check)
     with ExitStack() as stack:
         stack.enter_context(hangups_ignored())
+        stack.enter_context(memory_returned())
         detector = stack.enter_context(_closing(loader.load()))
         recipes = RecipeConfig(
             first.name or detector.bundle.manifest.name,

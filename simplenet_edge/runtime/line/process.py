@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["hangups_ignored", "notify_systemd", "share_memory", "signals_handled", "switching_fast"]
+__all__ = ["hangups_ignored", "memory_returned", "notify_systemd", "signals_handled", "switching_fast"]
 
 _log = logging.getLogger(__name__)
 
-_M_ARENA_MAX, _ARENAS = -8, 2  # of malloc.h
 _SWITCH_S = 0.0005  # `benchmarks/soak.py`: 96 % of the engine's own speed, and 93 % with Python's 5 ms
 
 
@@ -93,13 +92,25 @@ def switching_fast() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def share_memory() -> None:
-    """Let all threads take memory from two pools, where glibc would give each its own: each of those keeps what its
-    largest frames needed, so that a line of many threads would grow for hours.
+@contextmanager
+def memory_returned(every_s: float = 60.0) -> Iterator[None]:
+    """Inside, glibc gives back what it keeps of freed memory; by itself a line of many threads and large frames grows
+    for hours, since each thread's memory is full of holes.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
-    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
-        mallopt(_M_ARENA_MAX, _ARENAS)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    ended = threading.Event()
+
+    def work() -> None:
+        while trim is not None and not ended.wait(every_s):
+            trim(0)
+
+    thread = threading.Thread(target=work, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def notify_systemd(state: str) -> bool:
