@@ -12,8 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 from simplenet_edge.bundle import Bundle
+from simplenet_edge.engines.selection import choose_engine
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError
-from simplenet_edge.runtime.line.line import conflicts
+from simplenet_edge.runtime.http_server import parse_address
+from simplenet_edge.runtime.line.line import LineConfig, conflicts
 from simplenet_edge.runtime.sources import Source, open_source
 from simplenet_edge.workflows.run_line import RecipeBundle, Station, StationOptions, read_address, sink_makers
 
@@ -113,13 +115,12 @@ class _Reader:
                 continue
             for key, value in self._values(f"[{section}]", table, {key: kind for key, (_, kind) in keys.items()}):
                 fields[keys[key][0]] = value
-        recipes = tuple(self._recipes(self._tables(content, "recipe")))
+        recipes = self._recipes(self._tables(content, "recipe"))
         sources = self._cameras(self._tables(content, "camera"))
-        named = [self._values(where, table, {"to": _TEXT}) for where, table in self._tables(content, "sink")]
-        for where, table in self._tables(content, "sink"):
-            self._require(where, table, "to")
+        named = [self._values(where, table, {"to": _TEXT}, "to") for where, table in self._tables(content, "sink")]
         fields["addresses"] = tuple(self._placed(address) for values in named for _, address in values)
         options = self._try("", lambda: StationOptions(**fields)) or StationOptions(addresses=fields["addresses"])
+        self._check(options, [recipe.bundle for recipe in recipes])
         sinks = [self._try(where, make) for where, make in sink_makers(options, sources)]
         if not self.faults:
             self.faults += conflicts(sources, sinks)
@@ -134,8 +135,12 @@ class _Reader:
             self.faults.append(f"expected at least one [[{name}]]")
         return [(f"{name} {number}", table) for number, table in enumerate(tables, 1)]
 
-    def _values(self, where: str, table: dict[str, Any], kinds: Mapping[str, _Kind]) -> list[tuple[str, Any]]:
+    def _values(
+        self, where: str, table: dict[str, Any], kinds: Mapping[str, _Kind], *required: str
+    ) -> list[tuple[str, Any]]:
         values = []
+        if missing := [key for key in required if key not in table]:
+            self.faults.append(f"{where}: {' and '.join(missing)} missing")
         for key, value in table.items():
             kind = kinds.get(key)
             if kind is None:
@@ -150,10 +155,8 @@ class _Reader:
     def _recipes(self, tables: Sequence[tuple[str, dict[str, Any]]]) -> list[RecipeBundle]:
         recipes: list[RecipeBundle] = []
         for where, table in tables:
-            values = dict(self._values(where, table, _RECIPE))
-            self._require(where, table, "name", "bundle")
+            values = dict(self._values(where, table, _RECIPE, "name", "bundle"))
             if {"name", "bundle"} <= values.keys():
-                self._try(where, partial(Bundle, values["bundle"]))
                 recipes.append(RecipeBundle(**values))
         called = [text for recipe in recipes for text in (recipe.name, recipe.number and str(recipe.number)) if text]
         for text in sorted({text for text in called if called.count(text) > 1}):
@@ -163,17 +166,26 @@ class _Reader:
     def _cameras(self, tables: Sequence[tuple[str, dict[str, Any]]]) -> list[Source]:
         found: list[Source | None] = []
         for where, table in tables:
-            self._require(where, table, "address")
-            if not isinstance(address := table.get("address"), str):
-                continue
-            options = [f"{key}={quote(_option(value), safe=',:/')}" for key, value in table.items() if key != "address"]
-            found.append(self._try(where, partial(_source, self._placed(address), options)))
+            of_camera = {key: table[key] for key in table if key == "address"}
+            values = dict(self._values(where, of_camera, {"address": _TEXT}, "address"))
+            options = [f"{key}={quote(_option(table[key]), safe=',:/')}" for key in table if key != "address"]
+            if values:
+                found.append(self._try(where, partial(_source, self._placed(values["address"]), options)))
         return [source for source in found if source is not None]
 
-    def _require(self, where: str, table: dict[str, Any], *keys: str) -> None:
-        missing = [key for key in keys if key not in table]
-        if missing:
-            self.faults.append(f"{where}: {' and '.join(missing)} missing")
+    def _check(self, options: StationOptions, paths: Sequence[Path]) -> None:
+        """What a line would only find out when it starts."""
+        self._try("[line]", lambda: LineConfig(options.deadline_ms))
+        self._try("[line]", lambda: choose_engine(options.engine, options.precision))
+        if options.serve is not None:
+            self._try("[monitor]", partial(parse_address, options.serve))
+        depths = set()
+        for path in (*paths, *([options.shadow] if options.shadow else [])):
+            if (bundle := self._try("bundle", partial(Bundle, path))) is not None:
+                self._try(f"bundle {path}", partial(bundle.record, options.precision))
+                depths.add(bundle.manifest.input.bit_depth)
+        if len(depths) > 1:
+            self.faults.append(f"expected bundles of one bit depth, found {sorted(depths)}; train some of them anew")
 
     def _placed(self, address: str) -> str:
         """The address; where it is a path, relative to the file's folder."""
