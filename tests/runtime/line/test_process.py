@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -9,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simplenet_edge.runtime.line.process import hangups_ignored, memory_returned, notify_systemd, signals_handled
-from simplenet_edge.system import resident_bytes
-from tests.waiting import until
+from simplenet_edge.runtime.line.process import hangups_ignored, notify_systemd, signals_handled
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -61,16 +58,3 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert manager.recv(100) == b"READY=1"
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     assert not notify_systemd("WATCHDOG=1")
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
-def test_memory_full_of_holes_is_given_back() -> None:
-    """Blocks too small to have pages of their own, of which every 64th stays: what lies between is free and held."""
-    blocks = [bytes(16_000) for _ in range(8_192)]
-    kept = blocks[::64]
-    full = resident_bytes()
-    assert full is not None
-    del blocks
-    with memory_returned(every_s=0.01):
-        until(lambda: (resident_bytes() or 0) < full - 64 * 2**20, "the memory of most blocks")
-    assert len(kept) == 128
