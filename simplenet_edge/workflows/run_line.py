@@ -23,7 +23,7 @@ from simplenet_edge.runtime.hours import read_hours
 from simplenet_edge.runtime.http_server import parse_address
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
 from simplenet_edge.runtime.line.model_loader import ModelLoader
-from simplenet_edge.runtime.line.process import hangups_ignored, memory_returned
+from simplenet_edge.runtime.line.process import hangups_ignored
 from simplenet_edge.runtime.line.recipes import RecipeConfig
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
@@ -139,7 +139,6 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
     loader = ModelLoader(first.bundle, choice.name, options.precision, choice.threads, options.check)
     with ExitStack() as stack:
         stack.enter_context(hangups_ignored())
-        stack.enter_context(memory_returned())
         detector = stack.enter_context(_closing(loader.load()))
         recipes = RecipeConfig(
             first.name or detector.bundle.manifest.name,

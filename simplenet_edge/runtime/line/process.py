@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["hangups_ignored", "memory_returned", "notify_systemd", "signals_handled", "switching_fast"]
+__all__ = ["hangups_ignored", "notify_systemd", "signals_handled", "switching_fast"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,27 +89,6 @@ def switching_fast() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-@contextmanager
-def memory_returned(every_s: float = 60.0) -> Iterator[None]:
-    """Inside, glibc gives back what it keeps of freed memory; by itself a line of many threads and large frames grows
-    for hours, since each thread's memory is full of holes.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-    ended = threading.Event()
-
-    def work() -> None:
-        while trim is not None and not ended.wait(every_s):
-            trim(0)
-
-    thread = threading.Thread(target=work, name="memory", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def notify_systemd(state: str) -> bool:

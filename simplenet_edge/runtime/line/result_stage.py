@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import get_args
 
@@ -132,7 +133,9 @@ class ResultStage:
         if reason is None and latency_ms > allowed_ms:
             reason, cause = f"the verdict came after {latency_ms:.0f} ms, allowed are {allowed_ms:g} ms", "deadline"
         bundle_id, threshold = (None, None) if detector is None else (detector.bundle_id, detector.threshold)
-        result = FrameResult(record, bundle_id, threshold, detection, reason, cause, regions, latency_ms)
+        # Without whoever asked, who may keep the result: the two would keep each other, and the image, in memory.
+        answered = replace(record, reply=None)
+        result = FrameResult(answered, bundle_id, threshold, detection, reason, cause, regions, latency_ms)
         self._status.add(result)
         last = self._last_reasons.get(record.camera)
         if reason is not None and reason != last:  # once, not for each dark frame

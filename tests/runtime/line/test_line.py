@@ -438,3 +438,12 @@ def test_both_ends_of_an_outage_of_a_camera_are_in_the_log(bundle: Bundle, caplo
         "frame-1 is INVALID: the frame is dark",
         "frame-3 is inspected again",
     ]
+
+
+def test_a_result_does_not_hold_whoever_asked_for_it(bundle: Bundle) -> None:
+    """Or each would keep the other, and an image, until Python looks for such circles, which may take hours."""
+    seen: list[FrameResult] = []
+    with open_engine(bundle) as engine:
+        run(Belt(3, reply=seen.append), Detector(engine))
+    assert [result.verdict for result in seen] == ["OK"] * 3
+    assert [result.record.reply for result in seen] == [None] * 3
