@@ -98,7 +98,7 @@ def onnx_runtime(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
 
 
 def nncf(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
-    """NNCF with its slower and better bias correction, signed everywhere as TensorRT takes it."""
+    """NNCF for processors, with its slower and better bias correction; TensorRT does not take its unsigned values."""
     import nncf
     from nncf.common.quantization.structs import QuantizationScheme
     from nncf.quantization import advanced_parameters as advanced
@@ -106,13 +106,13 @@ def nncf(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
     return nncf.quantize(
         graph_of(backbone),
         nncf.Dataset(batches, lambda batch: {INPUT: batch}),
-        target_device=nncf.TargetDevice.ANY,
+        target_device=nncf.TargetDevice.CPU,
         fast_bias_correction=False,
         ignored_scope=nncf.IgnoredScope(types=["Add"], validate=False),
         advanced_parameters=advanced.AdvancedQuantizationParameters(
             overflow_fix=advanced.OverflowFix.DISABLE,
             activations_quantization_params=advanced.QuantizationParameters(
-                mode=QuantizationScheme.SYMMETRIC, signedness_to_force=True, per_channel=False
+                mode=QuantizationScheme.SYMMETRIC, per_channel=False
             ),
         ),
     )
