@@ -1,0 +1,303 @@
+"""This project's quantiser beside those of NNCF, Model Optimizer and ONNX Runtime, in the form that TensorRT takes.
+
+    python -m venv quantizers-env
+    quantizers-env/bin/pip install nncf==3.4.0 nvidia-modelopt==0.47.0 lief cppimport onnxslim onnxconverter-common \\
+        onnx-graphsurgeon -e '.[export]'
+    quantizers-env/bin/python benchmarks/quantizers.py --shared FOLDER --work FOLDER
+
+Each quantises the backbone of a float training of `int8.py` (`--work` may be the same) after training, from the same 32
+training images: signed, symmetric, one scale per channel for weights and one per tensor for activations, in front of
+convolutions. `equalised` says that the backbone's channels were first equalised in float, as this project does.
+
+`error` is the root mean square difference from the float layers' outputs, in standard deviations of each channel, on 32
+good images of the calibration split. Accuracy is that of the float head on the quantised backbone, so that nothing but
+the quantiser differs. `convolutions` counts those that compute in INT8 in TensorRT's form. `lines` is what this project
+has to hold for it, `megabytes` what it installs. A quantiser that is not installed is left out. Nothing is chosen on
+test images. A row for each set, seed and quantiser goes into `results/quantizers.json`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.metadata
+import inspect
+import itertools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from datasets_figures import accuracy
+from onnx import numpy_helper
+from runs import Rows, chosen_sets, parser, spread, table, trained, training_options
+from torch import Tensor, nn
+
+from simplenet_edge.data.reading import batched, read_frames
+from simplenet_edge.data.samples import Sample
+from simplenet_edge.evaluation.evaluator import evaluate
+from simplenet_edge.export.graph_editing import cpu_session
+from simplenet_edge.export.precision.int8 import with_int8_weights
+from simplenet_edge.export.to_onnx import OPSET
+from simplenet_edge.model import quantization
+from simplenet_edge.model.backbone import Backbone
+from simplenet_edge.model.simplenet import SimpleNet
+
+IMAGES, BATCH = 32, 8
+INPUT = "images"
+Batches = list[npt.NDArray[np.float32]]
+Quantize = Callable[[Backbone, Batches], onnx.ModelProto]
+
+
+def ours(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
+    """This project's `quantized`."""
+    body = quantization.quantized(backbone.body, lambda: map(torch.from_numpy, batches))
+    return with_int8_weights(graph_of(with_body(backbone, body)))
+
+
+def onnx_runtime(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
+    """ONNX Runtime's static quantisation, ranges from the smallest and largest value."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        rest = iter(batches)
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            batch = next(self.rest, None)
+            return None if batch is None else {INPUT: batch}
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "quantized.onnx"
+        quantize_static(
+            graph_of(backbone),
+            made,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": True,
+                "QuantizeBias": False,
+                "OpTypesToExcludeOutputQuantization": ["Conv"],
+            },
+        )
+        return onnx.load(made)
+
+
+def nncf(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
+    """NNCF in TensorRT's form: its rules for processors have no signed range for what is never negative."""
+    from nncf.common.hardware.qspaces import q8_a, q8_a_ch
+
+    with patch.object(q8_a, "signedness_to_force", True), patch.object(q8_a_ch, "signedness_to_force", True):
+        return nncf_unsigned(backbone, batches)
+
+
+def nncf_unsigned(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
+    """NNCF for processors, with its slower and better bias correction; TensorRT does not take unsigned values."""
+    import nncf
+    from nncf.common.quantization.structs import QuantizationScheme
+    from nncf.quantization import advanced_parameters as advanced
+
+    return nncf.quantize(
+        graph_of(backbone),
+        nncf.Dataset(batches, lambda batch: {INPUT: batch}),
+        target_device=nncf.TargetDevice.CPU,
+        fast_bias_correction=False,
+        ignored_scope=nncf.IgnoredScope(types=["Add"], validate=False),
+        advanced_parameters=advanced.AdvancedQuantizationParameters(
+            overflow_fix=advanced.OverflowFix.DISABLE,
+            activations_quantization_params=advanced.QuantizationParameters(
+                mode=QuantizationScheme.SYMMETRIC, per_channel=False
+            ),
+        ),
+    )
+
+
+def modelopt(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
+    """Model Optimizer's quantisation of ONNX graphs, ranges by entropy as is its default."""
+    from modelopt.onnx.quantization import quantize
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "float.onnx", Path(folder) / "quantized.onnx"
+        onnx.save(graph_of(backbone), source)
+        quantize(
+            str(source),
+            calibration_data={INPUT: np.concatenate(batches)},
+            calibration_eps=["cpu"],
+            op_types_to_quantize=["Conv"],
+            high_precision_dtype="fp32",
+            output_path=str(made),
+        )
+        return onnx.load(made)
+
+
+NNCF = ("nncf", "ninja", "psutil", "pydot", "tabulate")
+MODELOPT = ("nvidia-modelopt", "ninja", "nvidia-ml-py", "omegaconf", "pulp", "regex", "lief", "cppimport", "onnxslim")
+QUANTIZERS: Mapping[str, tuple[Quantize, tuple[str, ...]]] = {
+    "ours": (ours, ()),
+    "onnxruntime": (onnx_runtime, ()),
+    "nncf": (nncf, NNCF),
+    "nncf, unsigned": (nncf_unsigned, NNCF),
+    "modelopt": (modelopt, (*MODELOPT, "onnx-graphsurgeon", "onnxconverter-common")),
+}
+"""With the packages that each installs beside what training has anyway, the first by its name."""
+
+
+class GraphBody(nn.Module):
+    """A graph of a backbone as its body, computed by ONNX Runtime as it stands."""
+
+    def __init__(self, graph: onnx.ModelProto, layers: Sequence[str]) -> None:
+        super().__init__()
+        self.layers = layers
+        self.session = cpu_session(graph)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The layers' outputs by name."""
+        features = self.session.run(list(self.layers), {INPUT: images.numpy()})
+        return dict(zip(self.layers, map(torch.from_numpy, features), strict=True))
+
+
+def main() -> None:
+    """Measure and write row by row."""
+    options = parser(__doc__, "quantizers", seeds=1, sets=("tiles", "solar")).parse_args()
+    rows = Rows(options, "int8", ("torch", "onnx", "onnxruntime", *(p[0] for _, p in QUANTIZERS.values() if p and has(p))))
+    for name, images in chosen_sets(options):
+        for seed in range(options.seeds):
+            folder = rows.folder / f"{name}-{seed}"
+            run = trained(images.dataset.train, folder, training_options(options.options, images), seed)
+            model = run.model
+            batches, held_out = (read_batches(model, run.images(split)) for split in ("train", "calibration"))
+            folded = {False: with_body(model.backbone, quantization._with_biases(model.backbone.body))}
+            folded[True] = copy.deepcopy(folded[False])
+            with torch.no_grad():
+                quantization._equalize(folded[True].body, functools.partial(map, torch.from_numpy, batches))
+            exact = outputs(model.backbone, held_out)
+            for (quantizer, (quantize, packages)), equalised in itertools.product(QUANTIZERS.items(), (False, True)):
+                key = {"set": name, "seed": seed, "quantizer": quantizer, "equalised": equalised}
+                if rows.has(**key) or (quantizer == "ours" and not equalised):
+                    continue
+                if not has(packages):
+                    print(f"{quantizer} is left out: {packages[0]} is not installed")
+                    continue
+                graph = quantize(model.backbone if quantizer == "ours" else folded[equalised], batches)
+                rounded = copy.deepcopy(model)
+                rounded.backbone = with_body(model.backbone, GraphBody(graph, model.config.layers))
+                found = error(outputs(rounded.backbone, held_out), exact)
+                figures = accuracy(evaluate(rounded, images.dataset.test, model.input_spec, run.operating_point))
+                source = inspect.getsource(quantization if quantizer == "ours" else quantize)
+                rows.add(
+                    **key,
+                    error=found,
+                    convolutions=convolutions(graph),
+                    **figures,
+                    lines=len(source.splitlines()),
+                    megabytes=sum(map(megabytes, packages)),
+                )
+    print(summary(rows.rows))
+
+
+def read_batches(model: SimpleNet, samples: Sequence[Sample]) -> Batches:
+    """Normalised images float32 `(B, 3, H, W)`, at most 32, evenly spread."""
+    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, IMAGES).round().astype(int))]
+    frames = (read.frame for read in read_frames(chosen, model.input_spec))
+    return [model.normalize(torch.from_numpy(np.stack(batch))).numpy() for batch in batched(frames, BATCH)]
+
+
+def with_body(backbone: Backbone, body: nn.Module) -> Backbone:
+    """The backbone with another body."""
+    other = copy.deepcopy(backbone)
+    other.body = body  # type: ignore[assignment]
+    return other
+
+
+def graph_of(backbone: Backbone) -> onnx.ModelProto:
+    """The backbone's graph: normalised images in, a feature map per layer out."""
+    program = torch.onnx.export(
+        backbone,
+        (torch.zeros(2, 3, 256, 256),),
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=list(backbone.layers),
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    assert program is not None
+    return program.model_proto
+
+
+@torch.inference_mode()
+def outputs(backbone: Backbone, batches: Batches) -> list[Tensor]:
+    """The outputs of each layer for all images, `(C, N)`."""
+    parts = [[feature.transpose(0, 1).flatten(1) for feature in backbone(torch.from_numpy(x))] for x in batches]
+    return [torch.cat(layer, dim=1) for layer in zip(*parts, strict=True)]
+
+
+def error(found: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """Root mean square over the channels of all layers of their error, each in its own standard deviations."""
+    squares = [(a - b).square().mean(dim=1) / b.var(dim=1) for a, b in zip(found, exact, strict=True)]
+    return float(torch.cat(squares).mean().sqrt())
+
+
+def convolutions(graph: onnx.ModelProto) -> int:
+    """How many of them compute in INT8 as TensorRT takes it: signed, symmetric, one scale for what they read."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    constants |= {
+        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.graph.node
+        if node.op_type == "Constant"
+    }
+    rounded = {}  # by tensor, whether it has one scale
+    for node in graph.graph.node:
+        if node.op_type == "DequantizeLinear":
+            scale, zero = (constants[name] for name in node.input[1:])
+            if zero.dtype == np.int8 and not zero.any():
+                rounded[node.output[0]] = scale.ndim == 0
+    pairs = [node.input[:2] for node in graph.graph.node if node.op_type == "Conv"]
+    return sum(rounded.get(read, False) and not rounded.get(weight, True) for read, weight in pairs)
+
+
+def has(packages: Sequence[str]) -> bool:
+    """Whether all of them are installed."""
+    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
+    return installed.issuperset(packages)
+
+
+def megabytes(package: str) -> float:
+    """What an installed package takes on the disk."""
+    files = importlib.metadata.files(package) or []
+    return sum(file.size or 0 for file in files) / 1e6
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each quantiser, mean and deviation over the seeds of each set, as a Markdown table."""
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    ways = dict.fromkeys((row["quantizer"], row["equalised"]) for row in rows)
+    keys = ("error", "image_auroc", "aupro")
+    lines = []
+    for way in ways:
+        own = [row for row in rows if (row["quantizer"], row["equalised"]) == way]
+        cells = [spread([row[key] for row in own if row["set"] == name]) for name in sets for key in keys]
+        first = own[0]
+        last = (first["convolutions"], first["lines"], f"{first['megabytes']:.0f}")
+        lines.append((way[0], "yes" if way[1] else "no", *cells, *last))
+    head = [f"{name}: {key}" for name in sets for key in ("error", "image AUROC", "AUPRO")]
+    return table(("quantiser", "equalised", *head, "convolutions", "lines", "MB"), lines)
+
+
+if __name__ == "__main__":
+    main()
