@@ -24,6 +24,7 @@ import torch
 from machine import interleaved_ms, machine, summary, write_result
 from torch import Tensor, nn
 
+from simplenet_edge.engines.onnxruntime import session_options
 from simplenet_edge.export.cost import as_written_cost, choose_forms, form_costs, memory_cost
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
 from simplenet_edge.export.folded_head import LayerForm
@@ -64,8 +65,8 @@ def graphs(model: SimpleNet) -> dict[str, onnx.ModelProto]:
 
 
 def onnxruntime_call(graph: onnx.ModelProto, frames: np.ndarray[Any, Any], threads: int) -> Callable[[], object]:
-    """One run in ONNX Runtime."""
-    options = onnxruntime.SessionOptions()
+    """One run in ONNX Runtime, with the engine's options."""
+    options = session_options(onnxruntime)
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"frames": frames})

@@ -11,9 +11,9 @@ convolutions. `equalised` says that the backbone's channels were first equalised
 
 `error` is the root mean square difference from the float layers' outputs, in standard deviations of each channel, on 32
 good images of the calibration split. Accuracy is that of the float head on the quantised backbone, so that nothing but
-the quantiser differs. `convolutions` counts those that compute in INT8 in TensorRT's form. `lines` is what this project
-has to hold for it, `megabytes` what it installs. A quantiser that is not installed is left out. Nothing is chosen on
-test images. A row for each set, seed and quantiser goes into `results/quantizers.json`.
+the quantiser differs. `convolutions` counts those that compute in INT8 in TensorRT's form, `megabytes` what a quantiser
+installs beside what training needs anyway. One that is not installed is left out. Nothing is chosen on test images. A
+row for each set, seed and quantiser goes into `results/quantizers.json`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.metadata
-import inspect
 import itertools
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,44 +62,48 @@ def ours(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
 
 def onnx_runtime(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
     """ONNX Runtime's static quantisation, ranges from the smallest and largest value."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime import quantization as ort
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(ort.CalibrationDataReader):  # type: ignore[misc]
         rest = iter(batches)
 
         def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
             batch = next(self.rest, None)
             return None if batch is None else {INPUT: batch}
 
+    no_outputs = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "quantized.onnx"
-        quantize_static(
+        ort.quantize_static(
             graph_of(backbone),
             made,
             Reader(),
-            quant_format=QuantFormat.QDQ,
+            quant_format=ort.QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={
-                "ActivationSymmetric": True,
-                "QuantizeBias": False,
-                "OpTypesToExcludeOutputQuantization": ["Conv"],
-            },
+            activation_type=ort.QuantType.QInt8,
+            weight_type=ort.QuantType.QInt8,
+            calibrate_method=ort.CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": True, "QuantizeBias": False, **no_outputs},
         )
         return onnx.load(made)
 
 
 def nncf(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
-    """NNCF for processors, with its slower and better bias correction; TensorRT does not take its unsigned values."""
+    """NNCF in TensorRT's form: its rules for processors have no signed range for what is never negative."""
+    from nncf.common.hardware.qspaces import q8_a, q8_a_ch
+
+    for space in (q8_a, q8_a_ch):
+        object.__setattr__(space, "signedness_to_force", True)
+    try:
+        return nncf_unsigned(backbone, batches)
+    finally:
+        for space in (q8_a, q8_a_ch):
+            object.__setattr__(space, "signedness_to_force", None)
+
+
+def nncf_unsigned(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
+    """NNCF for processors, with its slower and better bias correction; TensorRT does not take unsigned values."""
     import nncf
     from nncf.common.quantization.structs import QuantizationScheme
     from nncf.quantization import advanced_parameters as advanced
@@ -119,20 +124,17 @@ def nncf(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
 
 
 def modelopt(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
-    """Model Optimizer's quantisation of ONNX graphs, ranges by entropy as is its default."""
-    from modelopt.onnx.quantization import quantize
+    """Model Optimizer's quantisation of ONNX graphs, ranges by entropy as is its default.
 
+    In a process of its own: it changes ONNX Runtime's quantiser for all that comes after.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        source, made = Path(folder) / "float.onnx", Path(folder) / "quantized.onnx"
+        source, images, made = (Path(folder) / name for name in ("float.onnx", "images.npz", "quantized.onnx"))
         onnx.save(graph_of(backbone), source)
-        quantize(
-            str(source),
-            calibration_data={INPUT: np.concatenate(batches)},
-            calibration_eps=["cpu"],
-            op_types_to_quantize=["Conv"],
-            high_precision_dtype="fp32",
-            output_path=str(made),
-        )
+        np.savez(images, **{INPUT: np.concatenate(batches)})
+        options = f"--onnx_path={source} --calibration_data_path={images} --output_path={made} --calibration_eps cpu"
+        options += " --op_types_to_quantize Conv --high_precision_dtype=fp32"
+        subprocess.run([sys.executable, "-m", "modelopt.onnx.quantization", *options.split()], check=True)
         return onnx.load(made)
 
 
@@ -142,6 +144,7 @@ QUANTIZERS: Mapping[str, tuple[Quantize, tuple[str, ...]]] = {
     "ours": (ours, ()),
     "onnxruntime": (onnx_runtime, ()),
     "nncf": (nncf, NNCF),
+    "nncf, unsigned": (nncf_unsigned, NNCF),
     "modelopt": (modelopt, (*MODELOPT, "onnx-graphsurgeon", "onnxconverter-common")),
 }
 """With the packages that each installs beside what training has anyway, the first by its name."""
@@ -164,40 +167,36 @@ class GraphBody(nn.Module):
 def main() -> None:
     """Measure and write row by row."""
     options = parser(__doc__, "quantizers", seeds=1, sets=("tiles", "solar")).parse_args()
-    libraries = (packages[0] for _, packages in QUANTIZERS.values() if packages and has(packages))
-    rows = Rows(options, "int8", ("torch", "onnx", "onnxruntime", *libraries))
-    for name, images in chosen_sets(options):
-        for seed in range(options.seeds):
-            folder = rows.folder / f"{name}-{seed}"
-            run = trained(images.dataset.train, folder, training_options(options.options, images), seed)
-            model = run.model
-            batches, held_out = (read_batches(model, run.images(split)) for split in ("train", "calibration"))
-            folded = {False: with_body(model.backbone, quantization._with_biases(model.backbone.body))}
-            folded[True] = copy.deepcopy(folded[False])
-            with torch.no_grad():
-                quantization._equalize(folded[True].body, functools.partial(map, torch.from_numpy, batches))
-            exact = outputs(model.backbone, held_out)
-            for (quantizer, (quantize, packages)), equalised in itertools.product(QUANTIZERS.items(), (False, True)):
-                key = {"set": name, "seed": seed, "quantizer": quantizer, "equalised": equalised}
-                if rows.has(**key) or (quantizer == "ours" and not equalised):
-                    continue
-                if not has(packages):
-                    print(f"{quantizer} is left out: {packages[0]} is not installed")
-                    continue
-                graph = quantize(model.backbone if quantizer == "ours" else folded[equalised], batches)
-                rounded = copy.deepcopy(model)
-                rounded.backbone = with_body(model.backbone, GraphBody(graph, model.config.layers))
-                found = error(outputs(rounded.backbone, held_out), exact)
-                figures = accuracy(evaluate(rounded, images.dataset.test, model.input_spec, run.operating_point))
-                source = inspect.getsource(quantization if quantizer == "ours" else quantize)
-                rows.add(
-                    **key,
-                    error=found,
-                    convolutions=convolutions(graph),
-                    **figures,
-                    lines=len(source.splitlines()),
-                    megabytes=sum(map(megabytes, packages)),
-                )
+    missing = {name for name, (_, packages) in QUANTIZERS.items() if not has(packages)}
+    for name in missing:
+        print(f"{name} is left out: {QUANTIZERS[name][1][0]} or what it needs is not installed")
+    found = dict.fromkeys(p[0] for name, (_, p) in QUANTIZERS.items() if p and name not in missing)
+    rows = Rows(options, "int8", ("torch", "onnx", "onnxruntime", *found))
+    for (name, images), seed in itertools.product(chosen_sets(options), range(options.seeds)):
+        folder = rows.folder / f"{name}-{seed}"
+        run = trained(images.dataset.train, folder, training_options(options.options, images), seed)
+        model, layers = run.model, run.model.config.layers
+        batches, held_out = (read_batches(model, run.images(split)) for split in ("train", "calibration"))
+        plain = with_body(model.backbone, quantization._with_biases(model.backbone.body))
+        equalised = copy.deepcopy(plain)
+        with torch.no_grad():
+            quantization._equalize(equalised.body, functools.partial(map, torch.from_numpy, batches))
+        exact = outputs(plain, held_out)
+        for quantizer, even in itertools.product(QUANTIZERS, (False, True)):
+            key = {"set": name, "seed": seed, "quantizer": quantizer, "equalised": even}
+            if quantizer in missing or rows.has(**key) or (quantizer == "ours" and not even):
+                continue
+            quantize, packages = QUANTIZERS[quantizer]
+            graph = quantize(equalised if even and quantizer != "ours" else plain, batches)
+            rounded = copy.deepcopy(model)
+            rounded.backbone = with_body(model.backbone, GraphBody(graph, layers))
+            rows.add(
+                **key,
+                error=error(outputs(rounded.backbone, held_out), exact),
+                convolutions=convolutions(graph),
+                **accuracy(evaluate(rounded, images.dataset.test, model.input_spec, run.operating_point)),
+                megabytes=sum(map(megabytes, packages)),
+            )
     print(summary(rows.rows))
 
 
@@ -264,14 +263,15 @@ def convolutions(graph: onnx.ModelProto) -> int:
 
 def has(packages: Sequence[str]) -> bool:
     """Whether all of them are installed."""
-    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
-    return installed.issuperset(packages)
+    try:
+        return all(map(importlib.metadata.distribution, packages))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def megabytes(package: str) -> float:
     """What an installed package takes on the disk."""
-    files = importlib.metadata.files(package) or []
-    return sum(file.size or 0 for file in files) / 1e6
+    return sum(file.locate().stat().st_size for file in importlib.metadata.files(package) or []) / 1e6
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
@@ -284,10 +284,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
         own = [row for row in rows if (row["quantizer"], row["equalised"]) == way]
         cells = [spread([row[key] for row in own if row["set"] == name]) for name in sets for key in keys]
         first = own[0]
-        last = (first["convolutions"], first["lines"], f"{first['megabytes']:.0f}")
+        last = (first["convolutions"], f"{first['megabytes']:.0f}")
         lines.append((way[0], "yes" if way[1] else "no", *cells, *last))
     head = [f"{name}: {key}" for name in sets for key in ("error", "image AUROC", "AUPRO")]
-    return table(("quantiser", "equalised", *head, "convolutions", "lines", "MB"), lines)
+    return table(("quantiser", "equalised", *head, "convolutions", "MB"), lines)
 
 
 if __name__ == "__main__":

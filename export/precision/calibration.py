@@ -36,7 +36,6 @@ __all__ = [
 ENOUGH_IMAGES = 100
 """Below this many images ranges and thresholds move visibly with the choice of images."""
 
-_HOLDOUT = 4  # every fourth image chooses between calibrations and never makes one
 _MOST_RANGE_SAMPLES = 256  # more images don't change a range
 _CHANCE = 1e-3  # how improbable a folder of good parts alone must be to be refused
 _LISTED = 10  # files that a message names
@@ -55,14 +54,8 @@ class CalibrationImages:
 
     @property
     def range_samples(self) -> tuple[Sample, ...]:
-        """The samples that set ranges: three in four, at most 256, evenly spread."""
-        kept = [sample for i, sample in enumerate(self.samples) if i % _HOLDOUT or len(self.samples) < _HOLDOUT]
-        return tuple(kept[:: math.ceil(len(kept) / _MOST_RANGE_SAMPLES)])
-
-    @property
-    def holdout(self) -> tuple[Sample, ...]:
-        """The samples that compare calibrations: none of the `range_samples`, where there are four or more images."""
-        return self.samples[::_HOLDOUT]
+        """The samples that set ranges: at most 256, evenly spread."""
+        return self.samples[:: math.ceil(len(self.samples) / _MOST_RANGE_SAMPLES)]
 
     def frames(self, samples: Sequence[Sample]) -> Iterator[Frames]:
         """Model frames uint8 `(H, W, 3)` of some of the samples. Raises DataError where too many can't be read."""
