@@ -27,6 +27,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ from simplenet_edge.model.simplenet import SimpleNet
 
 IMAGES, BATCH = 32, 8
 INPUT = "images"
+FIGURES = {"error": "error", "image_auroc": "image AUROC", "aupro": "AUPRO"}
 Batches = list[npt.NDArray[np.float32]]
 Quantize = Callable[[Backbone, Batches], onnx.ModelProto]
 
@@ -64,20 +66,14 @@ def onnx_runtime(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
     """ONNX Runtime's static quantisation, ranges from the smallest and largest value."""
     from onnxruntime import quantization as ort
 
-    class Reader(ort.CalibrationDataReader):  # type: ignore[misc]
-        rest = iter(batches)
-
-        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-            batch = next(self.rest, None)
-            return None if batch is None else {INPUT: batch}
-
+    feeds = iter([{INPUT: batch} for batch in batches])
     no_outputs = {"OpTypesToExcludeOutputQuantization": ["Conv"]}
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "quantized.onnx"
         ort.quantize_static(
             graph_of(backbone),
             made,
-            Reader(),
+            SimpleNamespace(get_next=lambda: next(feeds, None)),
             quant_format=ort.QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             per_channel=True,
@@ -89,25 +85,16 @@ def onnx_runtime(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
         return onnx.load(made)
 
 
-def nncf(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
-    """NNCF in TensorRT's form: its rules for processors have no signed range for what is never negative."""
-    from nncf.common.hardware.qspaces import q8_a, q8_a_ch
-
-    for space in (q8_a, q8_a_ch):
-        object.__setattr__(space, "signedness_to_force", True)
-    try:
-        return nncf_unsigned(backbone, batches)
-    finally:
-        for space in (q8_a, q8_a_ch):
-            object.__setattr__(space, "signedness_to_force", None)
-
-
-def nncf_unsigned(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
-    """NNCF for processors, with its slower and better bias correction; TensorRT does not take unsigned values."""
+def nncf(backbone: Backbone, batches: Batches, signed: bool = True) -> onnx.ModelProto:
+    """NNCF for processors, with its better bias correction; `signed` overrules its choice where nothing is negative."""
     import nncf
+    from nncf.common.hardware.qspaces import q8_a, q8_a_ch
     from nncf.common.quantization.structs import QuantizationScheme
     from nncf.quantization import advanced_parameters as advanced
 
+    for space in (q8_a, q8_a_ch):
+        object.__setattr__(space, "signedness_to_force", signed or None)
+    values = advanced.QuantizationParameters(mode=QuantizationScheme.SYMMETRIC, per_channel=False)
     return nncf.quantize(
         graph_of(backbone),
         nncf.Dataset(batches, lambda batch: {INPUT: batch}),
@@ -115,10 +102,7 @@ def nncf_unsigned(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
         fast_bias_correction=False,
         ignored_scope=nncf.IgnoredScope(types=["Add"], validate=False),
         advanced_parameters=advanced.AdvancedQuantizationParameters(
-            overflow_fix=advanced.OverflowFix.DISABLE,
-            activations_quantization_params=advanced.QuantizationParameters(
-                mode=QuantizationScheme.SYMMETRIC, per_channel=False
-            ),
+            overflow_fix=advanced.OverflowFix.DISABLE, activations_quantization_params=values
         ),
     )
 
@@ -131,7 +115,7 @@ def modelopt(backbone: Backbone, batches: Batches) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         source, images, made = (Path(folder) / name for name in ("float.onnx", "images.npz", "quantized.onnx"))
         onnx.save(graph_of(backbone), source)
-        np.savez(images, **{INPUT: np.concatenate(batches)})
+        np.savez(images, allow_pickle=False, **{INPUT: np.concatenate(batches)})
         options = f"--onnx_path={source} --calibration_data_path={images} --output_path={made} --calibration_eps cpu"
         options += " --op_types_to_quantize Conv --high_precision_dtype=fp32"
         subprocess.run([sys.executable, "-m", "modelopt.onnx.quantization", *options.split()], check=True)
@@ -144,7 +128,7 @@ QUANTIZERS: Mapping[str, tuple[Quantize, tuple[str, ...]]] = {
     "ours": (ours, ()),
     "onnxruntime": (onnx_runtime, ()),
     "nncf": (nncf, NNCF),
-    "nncf, unsigned": (nncf_unsigned, NNCF),
+    "nncf, unsigned": (functools.partial(nncf, signed=False), NNCF),
     "modelopt": (modelopt, (*MODELOPT, "onnx-graphsurgeon", "onnxconverter-common")),
 }
 """With the packages that each installs beside what training has anyway, the first by its name."""
@@ -167,11 +151,10 @@ class GraphBody(nn.Module):
 def main() -> None:
     """Measure and write row by row."""
     options = parser(__doc__, "quantizers", seeds=1, sets=("tiles", "solar")).parse_args()
-    missing = {name for name, (_, packages) in QUANTIZERS.items() if not has(packages)}
-    for name in missing:
-        print(f"{name} is left out: {QUANTIZERS[name][1][0]} or what it needs is not installed")
-    found = dict.fromkeys(p[0] for name, (_, p) in QUANTIZERS.items() if p and name not in missing)
-    rows = Rows(options, "int8", ("torch", "onnx", "onnxruntime", *found))
+    there = {name: entry for name, entry in QUANTIZERS.items() if has(entry[1])}
+    if missing := QUANTIZERS.keys() - there:
+        print(f"left out, since packages that they need are not installed: {', '.join(sorted(missing))}")
+    rows = Rows(options, "int8", ("torch", "onnx", "onnxruntime", *{p[0] for _, p in there.values() if p}))
     for (name, images), seed in itertools.product(chosen_sets(options), range(options.seeds)):
         folder = rows.folder / f"{name}-{seed}"
         run = trained(images.dataset.train, folder, training_options(options.options, images), seed)
@@ -182,11 +165,10 @@ def main() -> None:
         with torch.no_grad():
             quantization._equalize(equalised.body, functools.partial(map, torch.from_numpy, batches))
         exact = outputs(plain, held_out)
-        for quantizer, even in itertools.product(QUANTIZERS, (False, True)):
+        for (quantizer, (quantize, packages)), even in itertools.product(there.items(), (False, True)):
             key = {"set": name, "seed": seed, "quantizer": quantizer, "equalised": even}
-            if quantizer in missing or rows.has(**key) or (quantizer == "ours" and not even):
+            if rows.has(**key) or (quantizer == "ours" and not even):
                 continue
-            quantize, packages = QUANTIZERS[quantizer]
             graph = quantize(equalised if even and quantizer != "ours" else plain, batches)
             rounded = copy.deepcopy(model)
             rounded.backbone = with_body(model.backbone, GraphBody(graph, layers))
@@ -210,7 +192,7 @@ def read_batches(model: SimpleNet, samples: Sequence[Sample]) -> Batches:
 def with_body(backbone: Backbone, body: nn.Module) -> Backbone:
     """The backbone with another body."""
     other = copy.deepcopy(backbone)
-    other.body = body  # type: ignore[assignment]
+    other.body = body
     return other
 
 
@@ -245,19 +227,17 @@ def error(found: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
 
 def convolutions(graph: onnx.ModelProto) -> int:
     """How many of them compute in INT8 as TensorRT takes it: signed, symmetric, one scale for what they read."""
+    nodes = graph.graph.node
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
-    constants |= {
-        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-        for node in graph.graph.node
-        if node.op_type == "Constant"
-    }
+    kept = [node for node in nodes if node.op_type == "Constant"]
+    constants |= {node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in kept}
     rounded = {}  # by tensor, whether it has one scale
-    for node in graph.graph.node:
+    for node in nodes:
         if node.op_type == "DequantizeLinear":
             scale, zero = (constants[name] for name in node.input[1:])
             if zero.dtype == np.int8 and not zero.any():
                 rounded[node.output[0]] = scale.ndim == 0
-    pairs = [node.input[:2] for node in graph.graph.node if node.op_type == "Conv"]
+    pairs = [node.input[:2] for node in nodes if node.op_type == "Conv"]
     return sum(rounded.get(read, False) and not rounded.get(weight, True) for read, weight in pairs)
 
 
@@ -271,22 +251,18 @@ def has(packages: Sequence[str]) -> bool:
 
 def megabytes(package: str) -> float:
     """What an installed package takes on the disk."""
-    return sum(file.locate().stat().st_size for file in importlib.metadata.files(package) or []) / 1e6
+    return sum(Path(file.locate()).stat().st_size for file in importlib.metadata.files(package) or []) / 1e6
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
     """A line for each quantiser, mean and deviation over the seeds of each set, as a Markdown table."""
     sets = list(dict.fromkeys(row["set"] for row in rows))
-    ways = dict.fromkeys((row["quantizer"], row["equalised"]) for row in rows)
-    keys = ("error", "image_auroc", "aupro")
     lines = []
-    for way in ways:
+    for way in dict.fromkeys((row["quantizer"], row["equalised"]) for row in rows):
         own = [row for row in rows if (row["quantizer"], row["equalised"]) == way]
-        cells = [spread([row[key] for row in own if row["set"] == name]) for name in sets for key in keys]
-        first = own[0]
-        last = (first["convolutions"], f"{first['megabytes']:.0f}")
-        lines.append((way[0], "yes" if way[1] else "no", *cells, *last))
-    head = [f"{name}: {key}" for name in sets for key in ("error", "image AUROC", "AUPRO")]
+        cells = [spread([row[key] for row in own if row["set"] == name]) for name in sets for key in FIGURES]
+        lines.append((way[0], "yes" if way[1] else "no", *cells, own[0]["convolutions"], round(own[0]["megabytes"])))
+    head = [f"{name}: {title}" for name in sets for title in FIGURES.values()]
     return table(("quantiser", "equalised", *head, "convolutions", "MB"), lines)
 
 
