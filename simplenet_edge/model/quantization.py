@@ -10,15 +10,13 @@ arithmetic would not see use the 256 values better:
     equalisation   a channel that stays small is enlarged in front of a depthwise convolution, which has a scale for it
                    of its own (Nagel et al. 2019, section 4.1).
 
-Rounding shifts the mean of a channel; each bias takes that back (the same, section 4.2), with what the rounding of all
-layers before it has shifted.
+Rounding shifts the mean of a channel; each bias takes that back (the same, section 4.2).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -87,14 +85,11 @@ def quantized(body: GraphModule, batches: Callable[[], Iterable[Tensor]]) -> Gra
     _centre(exact)
     names = [str(node.target) for node in _convolutions(exact)]
     largest = _largest(exact, names, batches, lambda inputs, _: inputs.abs().amax())
-    rounded = copy.deepcopy(exact)
-    for name in names:
-        weight = _module(rounded, name).weight
-        weight.copy_(rounded_weight(weight))
-    for node, quantizer in _insert_quantizers(rounded):
-        quantizer.scale.copy_(_scale(largest[str(node.target)]))
-    _correct_biases(rounded, exact, batches)
-    return rounded
+    scales = {name: _scale(top) for name, top in largest.items()}
+    _round_weights(exact, scales, batches)
+    for node, quantizer in _insert_quantizers(exact):
+        quantizer.scale.copy_(scales[str(node.target)])
+    return exact
 
 
 def is_int8(body: GraphModule) -> bool:
@@ -181,38 +176,28 @@ def _largest(
         found = of(inputs, outputs)
         largest[name] = torch.maximum(largest[name], found) if name in largest else found
 
-    with _watched(body, names, keep):
-        for batch in batches():
-            body(batch)
+    _watch(body, names, batches, keep)
     return largest
 
 
-def _correct_biases(body: GraphModule, exact: GraphModule, batches: Callable[[], Iterable[Tensor]]) -> None:
-    """Give each convolution of `body` the mean that it has in `exact`, on the inputs that `body` gives it.
-
-    What each shifts is taken back at once, so that those behind it see what they will see.
-    """
-    names = [str(node.target) for node in _convolutions(exact)]
-    means: dict[str, Tensor] = {}
+def _round_weights(body: GraphModule, scales: dict[str, Tensor], batches: Callable[[], Iterable[Tensor]]) -> None:
+    """Round the weights of convolutions, whose inputs will be rounded by `scales`, and correct their biases."""
+    exact = {name: _module(body, name) for name in scales}
+    rounded = copy.deepcopy(exact)
     sums: dict[str, Tensor] = {}
-    count = 0
+    count: dict[str, int] = {}
+    for conv in rounded.values():
+        conv.weight.copy_(rounded_weight(conv.weight))
 
-    def expect(name: str, _: Tensor, outputs: Tensor) -> None:
-        means[name] = outputs.double().mean((0, 2, 3))
+    def keep(name: str, inputs: Tensor, outputs: Tensor) -> None:
+        shift = outputs - rounded[name](_rounded(inputs, scales[name]))
+        sums[name] = sums.get(name, torch.zeros(())) + shift.double().mean((2, 3)).sum(0)
+        count[name] = count.get(name, 0) + len(inputs)
 
-    def correct(name: str, _: Tensor, outputs: Tensor) -> Tensor:
-        shift = means[name] - outputs.double().mean((0, 2, 3))
-        sums[name] = sums.get(name, torch.zeros_like(shift)) + len(outputs) * shift
-        return outputs + shift.to(outputs.dtype).view(1, -1, 1, 1)
-
-    with _watched(exact, names, expect), _watched(body, names, correct):
-        for batch in batches():
-            exact(batch)
-            body(batch)
-            count += len(batch)
-    for name in names:
-        bias = _module(body, name).bias
-        bias += (sums[name] / count).to(bias.dtype)
+    _watch(body, scales, batches, keep)
+    for name, conv in exact.items():
+        conv.weight.copy_(rounded[name].weight)
+        conv.bias += (sums[name] / count[name]).to(conv.bias.dtype)
 
 
 def rounded_weight(weight: Tensor) -> Tensor:
@@ -236,19 +221,24 @@ def _rounded(x: Tensor, scale: Tensor) -> Tensor:
     return (x / scale).round_().clamp_(_INT8_MIN, INT8_MAX).mul_(scale)
 
 
-@contextmanager
-def _watched(
-    body: GraphModule, names: Iterable[str], see: Callable[[str, Tensor, Tensor], Tensor | None]
-) -> Iterator[None]:
-    """Meanwhile `see` gets the name, input and output of each of the modules; what it returns replaces the output."""
+def _watch(
+    body: GraphModule,
+    names: Iterable[str],
+    batches: Callable[[], Iterable[Tensor]],
+    keep: Callable[[str, Tensor, Tensor], None],
+) -> None:
+    """Run the batches, and show `keep` the name, input and output of each of the modules."""
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
-        return lambda _, inputs, output: see(name, inputs[0], output)
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, inputs, output: keep(name, inputs[0], output)
 
-    with ExitStack() as hooks:
-        for name in names:
-            hooks.callback(body.get_submodule(name).register_forward_hook(hook(name)).remove)
-        yield
+    hooks = [body.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+    try:
+        for batch in batches():
+            body(batch)
+    finally:
+        for one in hooks:
+            one.remove()
 
 
 def _insert_quantizers(body: GraphModule) -> list[tuple[Node, Quantizer]]:

@@ -30,7 +30,7 @@ INT8_FOLDER = "int8"
 
 _IMAGES = 32  # that scales and biases come from, with their extra frames; more change them little
 _BATCH = 8
-_FORM = "2"  # of the quantiser: with another one a run is trained anew
+_FORM = "1"  # of the quantiser: with another one a run is trained anew
 
 
 def int8_run(
