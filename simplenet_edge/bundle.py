@@ -103,6 +103,10 @@ class Bundle:
         """The serialised ONNX graph of a precision. Raises BundleError where the bundle has none."""
         return self.read_bytes(self.record(precision).graph)
 
+    def graph_bytes(self, precision: str = "fp32") -> int:
+        """The size of that graph, without reading it. Raises BundleError where the bundle has none."""
+        return self._files.size(self.record(precision).graph)
+
     def golden(self, precision: str = "fp32") -> tuple[Frames, Prediction]:
         """The golden frames uint8 `(N, *frame_hw, 3)` and what they should give in that precision; N is at least 1.
 

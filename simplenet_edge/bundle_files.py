@@ -55,6 +55,11 @@ class BundleFiles:
                 if size <= 0:  # more than it had when it was opened is not read
                     return
 
+    def size(self, name: str) -> int:
+        """The bytes of a file, without reading it. Raises BundleError."""
+        with self._named(name), self._open(name) as (_, size):
+            return size
+
     def require_size(self, names: Iterable[str]) -> None:
         """Refuse a folder whose files of these names are too large together; a `.zip` is measured when it opens."""
         if not self.path.is_dir():

@@ -15,7 +15,15 @@ from simplenet_edge.errors import ConfigError, SimpleNetEdgeError
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["HttpServer", "is_loopback", "needs_serve_extra", "parse_address", "require_token"]
+__all__ = [
+    "HttpServer",
+    "in_url",
+    "is_loopback",
+    "listening_socket",
+    "needs_serve_extra",
+    "parse_address",
+    "require_token",
+]
 
 _START_S = 20.0
 _STOP_S = 2
@@ -32,6 +40,26 @@ def parse_address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise ConfigError(f"expected an address such as 8080 or 0.0.0.0:8080, not {text!r}")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def in_url(host: str, port: int) -> str:
+    """A host and a port as they stand in a URL: `127.0.0.1:8080`, `[::1]:8080`."""
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises SimpleNetEdgeError where the address can't be taken."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise SimpleNetEdgeError(  # not an option that can't work: the address may come up, the port may get free
+            f"{host}:{port} can't be listened on ({error.strerror}); name another address or port"
+        ) from error
+    return listening
 
 
 def is_loopback(host: str) -> bool:
@@ -83,14 +111,14 @@ class HttpServer:
     @property
     def url(self) -> str:
         """Where it listens, without a slash at the end."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"http://{in_url(self.host, self.port)}"
 
     def __enter__(self) -> HttpServer:
         with needs_serve_extra("serving HTTP"):
             import uvicorn
 
             from simplenet_edge.runtime.http_protocol import BoundedProtocol
-        self._socket = self._listen()
+        self._socket = listening_socket(self.host, self.port)
         self.port = self._socket.getsockname()[1]
         config = uvicorn.Config(
             self._app,
@@ -115,17 +143,3 @@ class HttpServer:
             thread.join(_START_S)
             listening.close()
         self._server = self._thread = self._socket = None
-
-    def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((self.host, self.port))
-            listening.listen(_BACKLOG)
-        except OSError as error:
-            listening.close()
-            raise SimpleNetEdgeError(  # not an option that can't work: the address may come up, the port may get free
-                f"{self.host}:{self.port} can't be listened on ({error.strerror}); name another address or port"
-            ) from error
-        return listening

@@ -7,15 +7,15 @@ result of its own, which is told by an event and can be fetched by its id. `docs
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from simplenet_edge.errors import ConfigError, SourceError
+from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SourceError
 from simplenet_edge.runtime.controllers.base import Answer, Controller, Request
 from simplenet_edge.runtime.controllers.vision_system import VisionSystem
+from simplenet_edge.runtime.http_server import in_url, listening_socket
 
 if TYPE_CHECKING:
     from simplenet_edge.runtime.controllers.opcua_server import VisionServer
@@ -39,7 +39,7 @@ class OpcUaController(Controller):
         self.host = host
         self.port = port
         self.silence_s = silence_s
-        self.name = f"opc.tcp://{f'[{host}]' if ':' in host else host}:{port}/simplenet-edge"
+        self.name = f"opc.tcp://{in_url(host, port)}/simplenet-edge"
         self._system = VisionSystem(silence_s)
         self._watchdog: bool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,7 +49,10 @@ class OpcUaController(Controller):
 
     def open(self) -> None:
         """Build the address space, a second or two, and listen."""
-        self._can_listen()
+        try:  # sooner and more clearly than the server says it
+            listening_socket(self.host, self.port).close()
+        except SimpleNetEdgeError as error:
+            raise SourceError(str(error)) from error
         try:
             from simplenet_edge.runtime.controllers.opcua_server import VisionServer
         except ImportError as error:
@@ -96,7 +99,7 @@ class OpcUaController(Controller):
         self._end_loop()
 
     async def _start(self, kind: type[VisionServer]) -> None:
-        server = kind(self.host, self.port, self._system)
+        server = kind(self.name, self._system)
         await server.start()
         self._server, self._serving = server, asyncio.get_running_loop().create_task(server.run())
 
@@ -111,19 +114,6 @@ class OpcUaController(Controller):
         thread.join(_STOP_S)
         if not thread.is_alive():
             loop.close()
-
-    def _can_listen(self) -> None:
-        """Raise SourceError where somebody listens there already: sooner and more clearly than the server says it."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as listening:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.bind((self.host, self.port))
-                listening.listen()
-        except OSError as error:
-            raise SourceError(
-                f"{self.host}:{self.port} can't be listened on ({error.strerror}); name another address or port"
-            ) from error
 
 
 async def _stop(server: VisionServer, serving: asyncio.Task[None]) -> None:

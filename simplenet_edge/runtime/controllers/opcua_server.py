@@ -64,21 +64,21 @@ _EVENT_IDS = {
 }
 _ROUTINE, _ERROR = 100, 800  # severities, from 1 to 1000
 
+logging.getLogger("asyncua").setLevel(logging.WARNING)  # otherwise it tells of every client
 # It warns of each attribute that a type of variables doesn't have and a variable does.
-logging.getLogger("asyncua").setLevel(logging.WARNING)  # it tells of every client
 logging.getLogger("asyncua.common.copy_node_util").setLevel(logging.ERROR)
 
 
 class VisionServer:
-    """Serves `system` at `opc.tcp://host:port/simplenet-edge`, anonymous and without encryption.
+    """Serves `system` at `url`, such as `opc.tcp://127.0.0.1:4840/simplenet-edge`, anonymous and without encryption.
 
     `start` raises OSError where it can't listen.
     """
 
-    def __init__(self, host: str, port: int, system: VisionSystem) -> None:
+    def __init__(self, url: str, system: VisionSystem) -> None:
         self._system = system
         self._server = Server()
-        self._address = (host, port)
+        self._url = url
         self._results = Results()
         self._events: dict[str, Event] = {}
         self._nodes: dict[str, Node] = {}  # by their path below the vision system
@@ -92,9 +92,9 @@ class VisionServer:
 
     async def start(self) -> None:
         """Build everything, show Preoperational, listen."""
-        server, (host, port) = self._server, self._address
+        server = self._server
         await server.init()
-        server.set_endpoint(f"opc.tcp://{f'[{host}]' if ':' in host else host}:{port}/simplenet-edge")
+        server.set_endpoint(self._url)
         server.set_server_name("SimpleNet Edge")
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         server.set_identity_tokens([ua.AnonymousIdentityToken])

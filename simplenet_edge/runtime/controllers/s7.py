@@ -144,8 +144,7 @@ class S7Controller(Controller):
                 self._write_flags(self._flags & _KEPT | _INVALID)
             self._write(_PAYLOAD_AT, payload)
             self._payload = payload
-        flags = _flags(answer) | watchdog << 4
-        if flags != self._flags:
+        if (flags := _flags(answer, watchdog)) != self._flags:
             self._write_flags(flags)
 
     def _write_flags(self, flags: int) -> None:
@@ -168,13 +167,13 @@ class S7Controller(Controller):
         )
 
 
-def _flags(answer: Answer) -> int:
+def _flags(answer: Answer, watchdog: bool) -> int:
     bits = (
         answer.ready,
         answer.busy,
         answer.valid,
         answer.error,
-        False,
+        watchdog,
         answer.valid and answer.verdict == "OK",
         answer.valid and answer.verdict == "NG",
         not answer.valid or answer.verdict == "INVALID",

@@ -196,7 +196,7 @@ class Recipes:
                 f"recipe {name} takes 16-bit images of {found} bits and {self.config.first} of {expected}; "
                 "train one anew"
             )
-        graph_bytes = len(detector.bundle.graph(detector.engine.precision))
+        graph_bytes = detector.bundle.graph_bytes(detector.engine.precision)
         with self._changed:
             grown = (resident_bytes() or 0) - before
             self._bytes[name] = max(grown, graph_bytes, self._bytes.get(name, 0))

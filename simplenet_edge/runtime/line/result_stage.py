@@ -134,7 +134,7 @@ class ResultStage:
             reason, cause = f"the verdict came after {latency_ms:.0f} ms, allowed are {allowed_ms:g} ms", "deadline"
         bundle_id, threshold = (None, None) if detector is None else (detector.bundle_id, detector.threshold)
         # Without whoever asked, who may keep the result: the two would keep each other, and the image, in memory.
-        answered = replace(record, reply=None)
+        answered = record if record.reply is None else replace(record, reply=None)
         result = FrameResult(answered, bundle_id, threshold, detection, reason, cause, regions, latency_ms)
         self._status.add(result)
         last = self._last_reasons.get(record.camera)

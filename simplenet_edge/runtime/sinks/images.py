@@ -13,8 +13,7 @@ from simplenet_edge.errors import ConfigError
 from simplenet_edge.imaging.overlay import overlay
 from simplenet_edge.imaging.preprocess import image_transform
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.sinks.base import Sink
-from simplenet_edge.runtime.sinks.kept_files import KeptFiles, stem
+from simplenet_edge.runtime.sinks.kept_files import KeptFiles, PictureSink, stem
 from simplenet_edge.spec import Frames
 
 __all__ = ["OverlaySink"]
@@ -22,7 +21,7 @@ __all__ = ["OverlaySink"]
 _BOX_BGR = (255, 230, 0)
 
 
-class OverlaySink(Sink):
+class OverlaySink(PictureSink):
     """Writes the frame with its map and boxes as `<UTC time>-<frame id>-<name>-<verdict>.png`, whole or not at all.
 
     `only="ng"` keeps the NG frames, `"all"` the OK ones too; an INVALID frame that was never scored has nothing to
@@ -30,9 +29,6 @@ class OverlaySink(Sink):
     `source_folders`, `quota_bytes` and `min_free_bytes` are as in `KeptFiles`; where deleting the oldest images isn't
     enough the image is not written, and SinkError says so.
     """
-
-    needs_images = True
-    capacity = 8
 
     def __init__(
         self,
@@ -48,25 +44,11 @@ class OverlaySink(Sink):
             raise ConfigError(f"overlays are written for 'ng' or 'all' frames, not {only!r}")
         if image_format not in ("png", "jpg"):
             raise ConfigError(f"overlays are written as 'png' or 'jpg', not {image_format!r}")
-        self._files = KeptFiles(
-            folder, "overlay", source_folders, quota_bytes=quota_bytes, min_free_bytes=min_free_bytes
-        )
-        self.name = f"overlays in {folder}"
+        files = KeptFiles(folder, "overlay", source_folders, quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
+        super().__init__(f"overlays in {folder}", files)
         self.folder = folder
         self.only = only
         self._format = image_format
-
-    @property
-    def exclusive(self) -> Collection[str]:
-        """The folder."""
-        return self._files.exclusive
-
-    def open(self) -> None:
-        """Create the folder; look what an earlier run left in it."""
-        self._files.open()
-
-    def close(self) -> None:
-        """Nothing is held open between frames."""
 
     def write(self, result: FrameResult) -> None:
         """Write the overlay of a frame that is asked for."""

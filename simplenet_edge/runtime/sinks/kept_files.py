@@ -14,8 +14,9 @@ from pathlib import Path
 from simplenet_edge.errors import ConfigError, SinkError
 from simplenet_edge.files import write_bytes
 from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.sinks.base import Sink
 
-__all__ = ["KeptFiles", "stem"]
+__all__ = ["KeptFiles", "PictureSink", "stem"]
 
 _NAME_LENGTH = 80  # of a name inside a file name; file systems allow 255 bytes in all
 _STEM = r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9]{8,}-[A-Za-z0-9._-]*-(?:OK|NG|INVALID)"
@@ -150,3 +151,26 @@ class KeptFiles:
         """Delete a picture, and after it its record."""
         for ending in self._endings:
             (folder / f"{name}{ending}").unlink(missing_ok=True)
+
+
+class PictureSink(Sink):
+    """What the sinks that keep pictures share; `write` is each one's own."""
+
+    needs_images = True
+    capacity = 8
+
+    def __init__(self, name: str, files: KeptFiles) -> None:
+        self.name = name
+        self._files = files
+
+    @property
+    def exclusive(self) -> Collection[str]:
+        """The folders of the pictures."""
+        return self._files.exclusive
+
+    def open(self) -> None:
+        """Create the folders; go on with what an earlier run left in them."""
+        self._files.open()
+
+    def close(self) -> None:
+        """Nothing is held open between frames."""

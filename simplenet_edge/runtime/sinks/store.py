@@ -14,8 +14,7 @@ import cv2
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.records import FrameResult
-from simplenet_edge.runtime.sinks.base import Sink
-from simplenet_edge.runtime.sinks.kept_files import KeptFiles, stem
+from simplenet_edge.runtime.sinks.kept_files import KeptFiles, PictureSink, stem
 
 __all__ = ["PictureStore", "Why"]
 
@@ -25,7 +24,7 @@ Why = Literal["ng", "invalid", "borderline", "sample"]
 _FOLDERS: dict[Why, str] = {"invalid": "invalid", "sample": "ok", "borderline": "borderline", "ng": "ng"}
 
 
-class PictureStore(Sink):
+class PictureStore(PictureSink):
     """Keeps the pixels that were inspected as PNG, uint8 `(H, W, 3)` BGR, and beside each its record as JSON.
 
     The record is `FrameResult.to_dict()` and `why`. The files are called as `kept_files.stem` says, by the part's id or
@@ -40,9 +39,6 @@ class PictureStore(Sink):
     equally many lose INVALID first, then OK, borderline, NG.
     """
 
-    needs_images = True
-    capacity = 8
-
     def __init__(
         self,
         folder: Path,
@@ -56,7 +52,7 @@ class PictureStore(Sink):
     ) -> None:
         if not (0 <= ok_share <= 1 and 0 <= margin <= 1):
             raise ConfigError(f"ok_share and margin are shares from 0 to 1, not {ok_share} and {margin}")
-        self._files = KeptFiles(
+        files = KeptFiles(
             folder,
             "picture",
             source_folders,
@@ -65,21 +61,9 @@ class PictureStore(Sink):
             quota_bytes=quota_bytes,
             min_free_bytes=min_free_bytes,
         )
-        self.name = f"pictures in {folder}"
+        super().__init__(f"pictures in {folder}", files)
         self._ok_share, self._margin = ok_share, margin
         self._seed = secrets.randbits(64) if seed is None else seed
-
-    @property
-    def exclusive(self) -> Collection[str]:
-        """The folder and those in it."""
-        return self._files.exclusive
-
-    def open(self) -> None:
-        """Create the folders; go on with what an earlier run left in them."""
-        self._files.open()
-
-    def close(self) -> None:
-        """Nothing is held open between frames."""
 
     def wants(self, result: FrameResult) -> bool:
         """Whether the frame is kept, so that no other takes a place in the queue."""

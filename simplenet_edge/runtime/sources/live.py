@@ -204,8 +204,7 @@ class LiveSource(Source):
             if not self._is_mine():
                 return
             self._be_back()
-            record = self._record(None if fault else image, fault)
-            record = replace(record, camera_frame_id=shot.frame_id, camera_time_ns=shot.time_ns)
+            record = self._record(None if fault else image, fault, shot)
             self._came_s = record.monotonic_s
             if self.listener is None:
                 self._keep(record)
@@ -250,9 +249,18 @@ class LiveSource(Source):
         self._told_s = time.monotonic()
         return self._record(None, f"the camera is away: {self._away}")
 
-    def _record(self, image: Frames | None, error: str | None) -> FrameRecord:
+    def _record(self, image: Frames | None, error: str | None, shot: Shot | None = None) -> FrameRecord:
         frame_id, self._next_id = self._next_id, self._next_id + 1
-        return FrameRecord(frame_id, f"{self.name}#{frame_id}", utc_now(), image, error)
+        seen = shot or Shot()
+        return FrameRecord(
+            frame_id,
+            f"{self.name}#{frame_id}",
+            utc_now(),
+            image,
+            error,
+            camera_frame_id=seen.frame_id,
+            camera_time_ns=seen.time_ns,
+        )
 
     def _end(self, bug: Exception | None) -> None:
         with self._changed:
