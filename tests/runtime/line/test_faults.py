@@ -40,9 +40,9 @@ from simplenet_edge.runtime.sources import (
 from simplenet_edge.runtime.status import LineStatus
 from tests.bundles import even_frames, with_spot
 from tests.runtime.belts import Kept
-from tests.runtime.sinks.brokers import free_port
 from tests.runtime.sources.ip_camera import IMPATIENT, IpCamera
 from tests.runtime.sources.test_live import Scripted
+from tests.servers import free_port
 from tests.waiting import SOON_S, until
 
 pytestmark = pytest.mark.slow

@@ -20,8 +20,8 @@ from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks import ModbusAddress, ModbusSink, open_sink
 from simplenet_edge.runtime.sinks.base import TooLate
 from simplenet_edge.runtime.snapshot import SinkSnapshot
-from tests.runtime.sinks.brokers import free_port
 from tests.runtime.sinks.results import result, worker
+from tests.servers import free_port
 from tests.waiting import until
 
 UNIT, COIL, REGISTER = 7, 16, 100

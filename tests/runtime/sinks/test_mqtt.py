@@ -17,8 +17,9 @@ from simplenet_edge.errors import ConfigError, SimpleNetEdgeError, SinkError
 from simplenet_edge.runtime.sinks import MqttAddress, MqttSink, Spool, open_sink
 from simplenet_edge.runtime.sinks.mqtt import PASSWORD_VARIABLE
 from simplenet_edge.runtime.snapshot import SinkSnapshot
-from tests.runtime.sinks.brokers import Broker, free_port, program
+from tests.runtime.sinks.brokers import Broker
 from tests.runtime.sinks.results import result, worker
+from tests.servers import free_port, program
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow

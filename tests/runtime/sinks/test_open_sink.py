@@ -10,8 +10,8 @@ import pytest
 
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.runtime.sinks import JsonlSink, ModbusSink, MqttSink, Sink, WebhookSink, open_sink
-from tests.runtime.sinks.brokers import free_port
 from tests.runtime.sinks.results import result
+from tests.servers import free_port
 
 
 @pytest.mark.parametrize(

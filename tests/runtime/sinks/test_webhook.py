@@ -14,8 +14,8 @@ import pytest
 from simplenet_edge.errors import ConfigError, SinkError
 from simplenet_edge.runtime.sinks import Spool, WebhookSink
 from simplenet_edge.runtime.snapshot import SinkSnapshot
-from tests.runtime.sinks.brokers import free_port
 from tests.runtime.sinks.results import result, worker
+from tests.servers import free_port
 from tests.waiting import until
 
 

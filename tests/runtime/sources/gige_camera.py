@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
-import subprocess
 import tempfile
 from types import TracebackType
 from typing import TextIO
 
-from tests.runtime.sinks.brokers import program
+from simplenet_edge.runtime.records import FrameRecord
+from simplenet_edge.runtime.sources import GenicamSettings, LiveSettings, Source, open_source
+from tests.runtime.sources.ip_camera import first
+from tests.servers import ServerProcess, program
 from tests.waiting import until
 
 ADDRESS = "127.0.0.1"
 _PORT = 3956  # of the GigE Vision control protocol, and no other
 _DISCOVERY = bytes.fromhex("4201000200000001")
+
+QUICK = LiveSettings(silence_s=1.0, frozen_s=math.inf, black=False, backoff_s=(0.05, 0.2), report_s=0.1)
+SMALL = GenicamSettings(roi_xywh=(0, 0, 64, 48), pixel_format="Mono8", exposure_us=10_000, gain=0)
 
 
 def _answers() -> bool:
@@ -29,34 +35,23 @@ def _answers() -> bool:
             return False
 
 
-class GigeCamera:
+class GigeCamera(ServerProcess):
     """A context manager: 512x512 pixels, 25 frames per second. `lost` of a thousand packets are not sent.
 
-    It listens between `start` and `kill`, and forgets everything in between. All test processes of a machine share its
-    port, one after the other.
+    All test processes of a machine share its port, one after the other.
     """
 
     def __init__(self, serial: str = "T1", lost: int = 0) -> None:
         self.id = f"Aravis-Fake-{serial}"
-        self._command = [program("arv-fake-gv-camera-0.8"), "-i", ADDRESS, "-s", serial, "-r", str(lost)]
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__([program("arv-fake-gv-camera-0.8"), "-i", ADDRESS, "-s", serial, "-r", str(lost)])
         self._turn: TextIO | None = None
+
+    def answers(self) -> bool:
+        return _answers()
 
     def start(self) -> None:
         until(lambda: not _answers(), "the end of another GigE Vision camera at this address")
-        self._process = process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-        def answers() -> bool:
-            assert process.poll() is None, f"the camera ended with {process.returncode}"
-            return _answers()
-
-        until(answers, "the camera")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        super().start()
 
     def __enter__(self) -> GigeCamera:
         self._turn = open(os.path.join(tempfile.gettempdir(), "gige-camera-of-tests.lock"), "w")
@@ -74,3 +69,14 @@ class GigeCamera:
         self.kill()
         if self._turn is not None:
             self._turn.close()
+
+
+def opened(options: str) -> Source:
+    """The camera with the settings of `SMALL`, and with these."""
+    settled = {"roi": "0,0,64,48", "format": "Mono8", "exposure": "10000", "gain": "0", "fps": "25", "frozen": "off"}
+    given = dict(option.split("=") for option in options.split("&"))
+    return open_source(f"genicam:{ADDRESS}#" + "&".join(f"{key}={value}" for key, value in (settled | given).items()))
+
+
+def whole(source: Source) -> FrameRecord:
+    return first(source.frames(), lambda record: record.image is not None)

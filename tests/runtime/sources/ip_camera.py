@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from simplenet_edge.runtime.records import FrameRecord
-from simplenet_edge.runtime.sources import LiveSettings
+from simplenet_edge.runtime.sources import LiveSettings, LiveSource
+from tests.servers import ServerProcess
 from tests.waiting import SOON_S
 
 """More than anything here takes on a busy machine."""
@@ -120,3 +121,21 @@ def first(frames: object, found: Callable[[FrameRecord], bool]) -> FrameRecord:
             return record
         assert time.monotonic() < end_s, "it never came"
     raise AssertionError("the source ended")
+
+
+def dies_and_returns(camera: ServerProcess, source: LiveSource, lost: str, refused: str) -> FrameRecord:
+    """Kill a camera that gives frames and start it again; the first frame after that.
+
+    `lost` is in the reason of the first record that it is away, `refused` in that of a later one.
+    """
+    frames = iter(source)
+    first(frames, lambda record: record.image is not None)
+    camera.kill()
+    gone = first(frames, lambda record: record.error is not None)
+    assert lost in (gone.error or "")
+    assert not source.connected
+    first(frames, lambda record: refused in (record.error or ""))
+    camera.start()
+    back = first(frames, lambda record: record.image is not None)
+    assert (source.connected, source.reconnects) == (True, 1)
+    return back

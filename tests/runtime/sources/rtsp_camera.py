@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -11,8 +10,7 @@ from types import TracebackType
 import pytest
 
 from simplenet_edge.spec import Frames
-from tests.runtime.sinks.brokers import free_port
-from tests.waiting import until
+from tests.servers import ServerProcess, free_port, listens
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 _SERVER = Path(__file__).with_name("serve_rtsp.py")
@@ -37,38 +35,20 @@ def system_python(program: str, what: str) -> None:
         pytest.skip(f"{what} is not to be had ({' '.join(reason)}); run: sh scripts/test_servers.sh")
 
 
-class RtspCamera:
-    """A context manager. Of a thousand packets `lost` are not sent, and then it takes UDP alone.
-
-    It listens between `start` and `kill`.
-    """
+class RtspCamera(ServerProcess):
+    """A context manager. Of a thousand packets `lost` are not sent, and then it takes UDP alone."""
 
     def __init__(self, fps: int = 20, lost: int = 0) -> None:
         system_python(_NEEDED, "GStreamer's RTSP server")
         self.port = free_port()
         self.url = f"rtsp://127.0.0.1:{self.port}/line"
-        self._command = [SYSTEM_PYTHON, str(_SERVER), str(self.port), str(fps), str(lost)]
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__([SYSTEM_PYTHON, _SERVER, str(self.port), str(fps), str(lost)])
 
-    def start(self) -> None:
-        self._process = process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-        def answers() -> bool:
-            assert process.poll() is None, f"the RTSP server ended with {process.returncode}"
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        until(answers, "the RTSP server")
+    def answers(self) -> bool:
+        return listens(self.port)
 
     def hang(self, hangs: bool) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP if hangs else signal.SIGCONT)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self.send_signal(signal.SIGSTOP if hangs else signal.SIGCONT)
 
     def __enter__(self) -> RtspCamera:
         self.start()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simplenet_edge.runtime.sources import LiveSettings, NetworkCamera, open_source
-from tests.runtime.sources.ip_camera import first
+from tests.runtime.sources.ip_camera import dies_and_returns, first
 from tests.runtime.sources.rtsp_camera import RtspCamera, drawn_ms
 
 pytestmark = pytest.mark.slow
@@ -38,16 +38,7 @@ def test_frames_come_in_order_and_their_age_is_known() -> None:
 
 def test_a_server_that_dies_is_invalid_at_once_and_comes_back() -> None:
     with RtspCamera() as camera, NetworkCamera(camera.url, QUICK) as source:
-        frames = iter(source)
-        first(frames, lambda record: record.image is not None)
-        camera.kill()
-        lost = first(frames, lambda record: record.error is not None)
-        assert "the camera is away: it stopped giving frames" in (lost.error or "")
-        assert not source.connected
-        first(frames, lambda record: "could not open" in (record.error or ""))
-        camera.start()
-        first(frames, lambda record: record.image is not None)
-        assert (source.connected, source.reconnects) == (True, 1)
+        dies_and_returns(camera, source, "the camera is away: it stopped giving frames", "could not open")
 
 
 def test_a_server_that_hangs_is_away_and_comes_back() -> None:
