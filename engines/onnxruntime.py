@@ -19,7 +19,14 @@ from simplenet_edge.engines.cuda_driver import require_driver
 from simplenet_edge.errors import EngineError, EngineUnavailable
 from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["CPU_PROVIDER", "CUDA_PROVIDER", "OnnxRuntimeCudaEngine", "OnnxRuntimeEngine", "session_options"]
+__all__ = [
+    "CPU_PROVIDER",
+    "CUDA_PROVIDER",
+    "OnnxRuntimeCudaEngine",
+    "OnnxRuntimeEngine",
+    "cpu_session",
+    "session_options",
+]
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -109,6 +116,12 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             with contextlib.redirect_stdout(sys.stderr):
                 onnxruntime.preload_dlls()
         return [(CUDA_PROVIDER, {"use_tf32": "0"}), (CPU_PROVIDER, {})]
+
+
+def cpu_session(graph: bytes) -> Any:
+    """A session on the CPU with the engine's options, outside of any engine. Raises EngineUnavailable."""
+    onnxruntime = _import_library("ort")
+    return onnxruntime.InferenceSession(graph, session_options(onnxruntime), providers=[CPU_PROVIDER])
 
 
 def session_options(onnxruntime: Any) -> Any:

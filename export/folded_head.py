@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from simplenet_edge.contract import FAR
 from simplenet_edge.export.fold import Affine, first_affine, group_count, head_stages
 from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.memory import PatchMemory
@@ -29,12 +30,18 @@ __all__ = ["FoldedHead", "LayerForm"]
 
 LayerForm = Literal["full", "pooled", "embed"]
 
+_LESSON_PATCHES = 256
+"""Patches that a graph has room to be taught."""
+
 
 class FoldedMemory(nn.Module):
-    """Coordinates in the memory `(B, d, h, w)` -> scaled distances `(B, h, w)`, both on the patch grid.
+    """Coordinates in the memory `(B, d, h, w)` and scores `(B, h, w)` -> scores with scaled distances, on one grid.
 
     `|c - p|^2 = |c|^2 - 2 c p + |p|^2`: one matrix product, laid out so that each patch's minimum is over neighbours in
     storage. ONNX Runtime takes twice as long over a 1x1 convolution and its minimum over channels.
+
+    A patch near one that the graph was taught (`simplenet_edge.runtime.teach`) is near the memory, and scores no more
+    than it is farther from that one than the floor, whatever the discriminator says. Until then there is none near.
     """
 
     def __init__(self, memory: PatchMemory, grid: Grid, dtype: torch.dtype) -> None:
@@ -42,19 +49,28 @@ class FoldedMemory(nn.Module):
         patches = (memory.distance_scale.double() * memory.patches.double()).cpu()
         self.register_buffer("products", (-2 * patches.T).to(dtype).contiguous())
         self.register_buffer("squares", patches.square().sum(dim=1).to(dtype))
+        self.register_buffer("lesson_products", torch.zeros(patches.shape[1], _LESSON_PATCHES, dtype=dtype))
+        self.register_buffer("lesson_squares", torch.full((_LESSON_PATCHES,), FAR**2, dtype=dtype))
+        floor = memory.distance_scale.double() * memory.floor.double()
+        self.register_buffer("floor", floor.to(dtype).cpu())
         self.products: Tensor
         self.squares: Tensor
-        self.floor = float(memory.distance_scale.double() * memory.floor.double()) ** 2
+        self.lesson_products: Tensor
+        self.lesson_squares: Tensor
+        self.floor: Tensor
+        self.least = float(floor) ** 2
         self.stride = memory.stride
         self.grid_hw = memory.grid.hw
         self.resize = grid_resize(memory.grid, grid, dtype)
 
-    def forward(self, coordinates: Tensor) -> Tensor:
-        """The distance of each patch."""
+    def forward(self, coordinates: Tensor, scores: Tensor) -> Tensor:
+        """The score of each patch."""
         rows = coordinates[:, :, :: self.stride, :: self.stride].flatten(2).transpose(1, 2)
-        nearest = (rows @ self.products + self.squares).amin(dim=2) + (rows * rows).sum(dim=2)
-        distances: Tensor = self.resize(nearest.clamp(min=self.floor).sqrt().reshape(-1, 1, *self.grid_hw))
-        return distances[:, 0]
+        taught = (rows @ self.lesson_products + self.lesson_squares).amin(dim=2)
+        nearest = torch.minimum((rows @ self.products + self.squares).amin(dim=2), taught)
+        both = torch.stack([nearest, taught], dim=1) + (rows * rows).sum(dim=2).unsqueeze(1)
+        distances = self.resize(both.clamp(min=self.least).sqrt().reshape(-1, 2, *self.grid_hw))
+        return torch.minimum(scores + distances[:, 0], distances[:, 1] - self.floor)
 
 
 class FoldedHead(nn.Module):
@@ -109,10 +125,9 @@ class FoldedHead(nn.Module):
             added = [resize(sum(same[1:], start=same[0])) for same, resize in zip(by_grid, self.resizes, strict=True)]
             hidden = sum(added[1:], start=added[0]) + self.bias
         scores: Tensor = self.tail(hidden[:, : self.hidden])[:, 0]
-        if self.memory is None:
-            return scores
-        distances: Tensor = self.memory(hidden[:, self.hidden :])
-        return scores + distances
+        if self.memory is not None:
+            scores = self.memory(hidden[:, self.hidden :], scores)
+        return scores
 
 
 def _branch(model: SimpleNet, channels: int, rows: Tensor, mix: Tensor | None, dtype: torch.dtype) -> nn.Sequential:

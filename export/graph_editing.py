@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper
 
-from simplenet_edge.engines.onnxruntime import CPU_PROVIDER, session_options
+from simplenet_edge.engines.onnxruntime import cpu_session as session_of
 from simplenet_edge.spec import Frames
 
 __all__ = ["copy_of", "cpu_session", "drop_unused", "measure"]
@@ -24,10 +23,10 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     return copied
 
 
-def cpu_session(graph: onnx.ModelProto | bytes) -> onnxruntime.InferenceSession:
+def cpu_session(graph: onnx.ModelProto | bytes) -> Any:
     """ONNX Runtime on the CPU with the engine's options, see `session_options`."""
     text = graph if isinstance(graph, bytes) else graph.SerializeToString()
-    return onnxruntime.InferenceSession(text, session_options(onnxruntime), providers=[CPU_PROVIDER])
+    return session_of(text)
 
 
 def measure(

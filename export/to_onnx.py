@@ -11,6 +11,7 @@ import onnx
 import torch
 from torch import nn
 
+from simplenet_edge.contract import COORDINATES, LESSON_PRODUCTS
 from simplenet_edge.errors import ParityError
 from simplenet_edge.spec import InputSpec
 
@@ -51,6 +52,7 @@ def to_onnx(module: nn.Module, spec: InputSpec) -> onnx.ModelProto:
     model = program.model_proto
     _strip(model)
     _share_initializers(model)
+    _name_coordinates(model.graph)
     _check_contract(model, spec)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -92,6 +94,23 @@ def _share_initializers(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
+
+
+def _name_coordinates(graph: onnx.GraphProto) -> None:
+    """Give what the memory measures its name: the map that its product reads the rows of."""
+    producers = {name: node for node in graph.node for name in node.output}
+    rows = next((node.input[0] for node in graph.node if LESSON_PRODUCTS in node.input), None)
+    if rows is None:
+        return
+    while producers[rows].op_type in ("Transpose", "Reshape"):
+        rows = producers[rows].input[0]
+    for names in (field for node in graph.node for field in (node.input, node.output)):
+        for i, name in enumerate(names):
+            if name == rows:
+                names[i] = COORDINATES
+    for value in graph.value_info:
+        if value.name == rows:
+            value.name = COORDINATES
 
 
 def _check_contract(model: onnx.ModelProto, spec: InputSpec) -> None:

@@ -1,6 +1,13 @@
 """What the graph of a bundle must look like, whoever reads it.
 
 `frames` uint8 (B, H, W, 3) in; `score` float32 (B,) and `map` float32 (B, H, W) out; B is free, the rest is fixed.
+
+Where the model has a memory, tensors inside the graph keep their names, so that a device can teach it:
+
+    COORDINATES       float32 (B, d, h, w): the patches as the memory sees them
+    LESSON_PRODUCTS   float32 (d, N): minus twice the patches of lessons, a column each; zeros where there is none yet
+    LESSON_SQUARES    float32 (N,): their squared lengths; that of `FAR` where there is none yet
+    MEMORY_FLOOR      float32 (): the least distance that counts
 """
 
 from __future__ import annotations
@@ -10,9 +17,25 @@ from pathlib import Path
 
 from simplenet_edge.errors import EngineError
 
-__all__ = ["FRAMES", "MAP", "SCORE", "TensorSpec", "check_contract", "one_line"]
+__all__ = [
+    "COORDINATES",
+    "FAR",
+    "FRAMES",
+    "LESSON_PRODUCTS",
+    "LESSON_SQUARES",
+    "MAP",
+    "MEMORY_FLOOR",
+    "SCORE",
+    "TensorSpec",
+    "check_contract",
+    "one_line",
+]
 
 FRAMES, SCORE, MAP = "frames", "score", "map"
+COORDINATES, MEMORY_FLOOR = "head.memory.coordinates", "head.memory.floor"
+LESSON_PRODUCTS, LESSON_SQUARES = "head.memory.lesson_products", "head.memory.lesson_squares"
+FAR = 60_000.0
+"""A distance beyond any that a part has; float16 holds it."""
 
 TensorSpec = tuple[str, tuple[int | None, ...]]
 """NumPy's name of a tensor's type, and the size of each axis; None where it is free."""

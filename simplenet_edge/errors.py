@@ -10,11 +10,15 @@
     │   └── EngineInputError   frames that break the input contract
     ├── ParityError            two ways to compute the same numbers disagree     exit 7
     ├── SourceError            a camera, video or folder that gives no frames    exit 8
-    └── SinkError              a file, broker or device that takes no results    exit 9
+    ├── SinkError              a file, broker or device that takes no results    exit 9
+    ├── RecipeError            a recipe that a line doesn't have, or not loaded  exit 10
+    └── LessonRefused          a lesson that would let bad parts pass            exit 11
 
 A message says what was expected, what was found and what to do. The command line prints it on one line and leaves
 with `exit_code`; everything else is a bug and keeps its traceback.
 """
+
+from collections.abc import Sequence
 
 __all__ = [
     "BundleError",
@@ -23,6 +27,7 @@ __all__ = [
     "EngineError",
     "EngineInputError",
     "EngineUnavailable",
+    "LessonRefused",
     "ParityError",
     "RecipeError",
     "SimpleNetEdgeError",
@@ -86,6 +91,16 @@ class RecipeError(SimpleNetEdgeError):
     """A recipe that the line does not have, or whose model is not loaded."""
 
     exit_code = 10
+
+
+class LessonRefused(SimpleNetEdgeError):
+    """A lesson that a model can't learn, or that would let bad parts pass: `pictures` are the names of those."""
+
+    exit_code = 11
+
+    def __init__(self, text: str, pictures: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.pictures = tuple(pictures)
 
 
 class SourceError(SimpleNetEdgeError):

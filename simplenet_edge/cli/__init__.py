@@ -2,7 +2,7 @@
 
 Results go to standard output (`--json`: one JSON object), progress and warnings to standard error. Exit codes are those
 of `simplenet_edge.errors`: 0 done, 1 a missing extra, 2 option, 3 data, 4 weights, 5 bundle, 6 engine, 7 parity,
-8 source, 9 sink.
+8 source, 9 sink, 10 recipe, 11 lesson.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from simplenet_edge.cli import (
     inspect,
     run,
     sweep,
+    teach,
     train,
     verify,
 )
@@ -51,6 +52,8 @@ for command in (
     verify.verify,
     inspect.inspect,
     doctor.doctor,
+    teach.teach,
+    teach.lessons,
     cameras.cameras,
     benchmark.benchmark,
     run.run,

@@ -14,12 +14,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import DataError, EngineInputError
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, InputSpec
 
-__all__ = ["Detection", "Detector", "StageTimes"]
+__all__ = ["Detection", "Detector", "StageTimes", "engine_frame"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ class Detector:
 
     def prepare(self, image: Frames) -> Frames:
         """What the engine takes of an image uint8 `(H0, W0, 3)` BGR; from any thread. Raises EngineInputError."""
-        _check(image)
-        return self._frame(image)
+        return engine_frame(image, self.bundle)
 
     def infer(self, frames: Sequence[Frames], preprocess_ms: float = 0.0) -> list[Detection]:
         """The verdicts on frames that `prepare` gave, at least one, in one call of the engine.
@@ -128,20 +128,25 @@ class Detector:
             for i, verdict in enumerate(verdicts)
         ]
 
-    def _frame(self, image: Frames) -> Frames:
-        """The image as the engine takes it: a model frame, or the camera frame itself where the graph resizes."""
-        if self.bundle.manifest.frame_hw is None:
-            try:
-                return preprocess(image, self.spec)
-            except DataError as error:
-                raise EngineInputError(str(error)) from error
-        if image.shape[:2] != self.engine.frame_hw:
-            height, width = self.engine.frame_hw
-            raise EngineInputError(
-                f"this bundle takes camera frames of {width}x{height} pixels, found {image.shape[1]}x{image.shape[0]}; "
-                "set the camera to that size, or export without --frame"
-            )
-        return image
+
+def engine_frame(image: Frames, bundle: Bundle) -> Frames:
+    """An image uint8 `(H0, W0, 3)` BGR as a bundle's graphs take it: a model frame, or itself where they resize.
+
+    Raises EngineInputError.
+    """
+    _check(image)
+    if bundle.manifest.frame_hw is None:
+        try:
+            return preprocess(image, bundle.manifest.input)
+        except DataError as error:
+            raise EngineInputError(str(error)) from error
+    if image.shape[:2] != bundle.frame_hw:
+        height, width = bundle.frame_hw
+        raise EngineInputError(
+            f"this bundle takes camera frames of {width}x{height} pixels, found {image.shape[1]}x{image.shape[0]}; "
+            "set the camera to that size, or export without --frame"
+        )
+    return image
 
 
 def _check(image: Frames) -> None:
