@@ -76,6 +76,10 @@ class SinkSnapshot:
     error: str | None  # None once it is over
 
 
+SwapTarget = Literal["shadow", "before", "anew"]
+"""The shadow's model, the one in use before a lesson, or what lies at the bundle's path."""
+
+
 @dataclass(frozen=True)
 class ModelSnapshot:
     """The model in use."""
@@ -88,6 +92,7 @@ class ModelSnapshot:
     threshold: float
     swaps: int
     swap_error: str | None
+    swap_to: SwapTarget | None  # what a swap puts in use
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, PictureStore, S
 from simplenet_edge.runtime.sources import Source, open_source
 from simplenet_edge.runtime.sources.capture import without_password
 from simplenet_edge.runtime.status import LineStatus
+from simplenet_edge.runtime.teach.line_teacher import LineTeacher
 
 __all__ = [
     "RecipeBundle",
@@ -167,6 +168,8 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
         )
         if monitor is not None:
             monitor.swap, monitor.select = line.swap, line.recipes.select
+            if options.keep is not None:
+                monitor.teach = LineTeacher(line, loader, options.keep, recipes.first).teach
             if options.jsonl is not None:
                 status.add_past(read_hours(options.jsonl))
             on_message(f"monitor page: {stack.enter_context(monitor).url}")

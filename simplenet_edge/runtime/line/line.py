@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from simplenet_edge.bundle import Bundle
 from simplenet_edge.errors import ConfigError, EngineError, SourceError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
@@ -162,6 +163,18 @@ class Line:
         Raises what loading raises, and ConfigError where there is neither; the model in use then stays in use.
         """
         return self._model.swap()
+
+    @property
+    def newest(self) -> Bundle:
+        """The bundle that the next lesson is of: of a lesson that is in the shadow still, or of the model in use."""
+        return self._model.newest
+
+    def put_shadow(self, detector: Detector, before: Callable[[], Detector]) -> None:
+        """Compare another model with the one in use, before a swap; `before` loads what a swap after that brings back.
+
+        The engine is the line's from now on. Raises ConfigError where the model takes other frames.
+        """
+        self._model.put_shadow(detector, before)
 
     def run(self) -> Summary:
         """Inspect until the sources end, or until SIGTERM, Ctrl-C or `stop`; then everything is flushed and closed.

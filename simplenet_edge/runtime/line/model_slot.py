@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from simplenet_edge.bundle import Bundle
 from simplenet_edge.errors import ConfigError, EngineError
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.line.shadow import Shadow
-from simplenet_edge.runtime.snapshot import ModelSnapshot
+from simplenet_edge.runtime.snapshot import ModelSnapshot, SwapTarget
 
 __all__ = ["ModelSlot"]
 
@@ -32,6 +33,9 @@ class ModelSlot:
         self._first = detector
         self._provider = detector.engine.provider  # now, while it is open
         self._reload = reload
+        self._taught: Shadow | None = None  # a shadow that `put_shadow` brought in: the slot's own
+        self._before: Callable[[], Detector] | None = None  # what a swap after that to `_taught` loads
+        self._goes_back = False  # `_reload` loads what was in use before a lesson
         self._one_at_a_time = threading.Lock()
         self._slot = threading.Lock()  # around the model that waits
         self._next: Detector | None = None
@@ -54,6 +58,9 @@ class ModelSlot:
         for detector in (self.detector, self._next):
             if detector is not None and detector is not self._first:
                 detector.engine.close()
+        if self._taught is not None and self._taught is self.shadow:
+            self._taught.__exit__(kind, error, trace)
+            self._taught.detector.engine.close()
         self._reload = self.shadow = None
         self._one_at_a_time.release()
 
@@ -88,6 +95,32 @@ class ModelSlot:
             _log.warning("%s", text)
             return text
 
+    def put_shadow(self, detector: Detector, before: Callable[[], Detector]) -> None:
+        """Compare another model with the one in use, in place of the present shadow; its engine is the slot's now.
+
+        `before` loads the model that a swap brings back once this one is in use. Raises ConfigError where the model
+        takes other frames, EngineError where the present shadow hangs; it is closed then.
+        """
+        with self._one_at_a_time:
+            try:
+                self._check(detector)
+                if self.shadow is not None:
+                    self.shadow.close()
+            except BaseException:
+                detector.engine.close()
+                raise
+            if self.shadow is not None:
+                self.shadow.detector.engine.close()
+            self._before = before
+            self.shadow = self._taught = Shadow(detector)
+            self.shadow.__enter__()
+
+    @property
+    def newest(self) -> Bundle:
+        """The bundle of a shadow that `put_shadow` brought in, otherwise of the model in use."""
+        shadow = self.shadow
+        return self.detector.bundle if shadow is None or shadow is not self._taught else shadow.detector.bundle
+
     def exchange(self) -> None:
         """Take up the model that waits, where one does, and close the one before."""
         if self._next is None:  # as nearly always, without the lock
@@ -117,7 +150,15 @@ class ModelSlot:
             threshold=detector.threshold,
             swaps=self._swaps,
             swap_error=self._error,
+            swap_to=self._swap_to(),
         )
+
+    def _swap_to(self) -> SwapTarget | None:
+        if self.shadow is not None:
+            return "shadow"
+        if self._reload is None:
+            return None
+        return "before" if self._goes_back else "anew"
 
     def _loaded(self) -> Detector:
         if self.shadow is not None:
@@ -126,7 +167,9 @@ class ModelSlot:
                 raise EngineError(f"the shadow fails on frames of this line ({error}); it is not put in use")
             self.shadow.close()
             new, self.shadow = self.shadow.detector, None
-            self._reload = None  # the path still holds the old model: a second click must not bring it back
+            # The path still holds the old model: a second click brings it back only where that was meant.
+            self._reload, self._before = self._before, None
+            self._goes_back = self._reload is not None
             return new
         if self._reload is None:
             raise ConfigError("there is no model to swap to; start with --shadow, or put the new bundle at its path")

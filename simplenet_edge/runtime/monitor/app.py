@@ -11,6 +11,7 @@
     POST /api/swap           load the model anew
     POST /api/recipe         ?name=NAME: the recipe, from now on, of parts that name none
     POST /api/shift          count the shift anew
+    POST /api/teach          {"good": [...], "bad": [...], "by": NAME}: pictures that the gallery calls `kept`
 
 Who may ask is the business of `guard`. A POST needs the header X-Simplenet-Edge: 1, which forms of other sites don't
 send.
@@ -18,6 +19,7 @@ send.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import threading
@@ -33,15 +35,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from simplenet_edge.errors import RecipeError, SimpleNetEdgeError
+from simplenet_edge.errors import LessonRefused, RecipeError, SimpleNetEdgeError
 from simplenet_edge.runtime.monitor.guard import Guard, refusal
 from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.snapshot import STALE_S
 from simplenet_edge.runtime.status import LineStatus
+from simplenet_edge.runtime.teach import Teach
 
 __all__ = ["create_app"]
 
+_BODY_BYTES = 2**16
 _PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -51,11 +55,12 @@ def create_app(
     sink: MonitorSink,
     swap: Callable[[], str] | None,
     select: Callable[[str], str] | None,
+    teach: Teach | None,
     host: str,
     token: str | None,
 ) -> Starlette:
     """The application, as it is served on the address `host` to those who have the token."""
-    line = _Line(status, sink, swap, select)
+    line = _Line(status, sink, swap, select, teach)
     routes = [
         Route("/", _Asset(_PAGE / "index.html"), methods=["GET"]),
         *(
@@ -74,6 +79,7 @@ def create_app(
         Route("/api/swap", line.swap, methods=["POST"]),
         Route("/api/recipe", line.recipe, methods=["POST"]),
         Route("/api/shift", line.shift, methods=["POST"]),
+        Route("/api/teach", line.teach, methods=["POST"]),
     ]
     middleware = [Middleware(Guard, host=host, token=token)]
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _say_error})
@@ -98,11 +104,13 @@ class _Line:
         sink: MonitorSink,
         swap: Callable[[], str] | None,
         select: Callable[[str], str] | None,
+        teach: Teach | None,
     ) -> None:
         self._status = status
         self._sink = sink
         self._swap = swap
         self._select = select
+        self._teach = teach
         self._swapping = threading.Lock()
         self._run = secrets.token_hex(8)
 
@@ -122,6 +130,7 @@ class _Line:
             "run": self._run,
             "can_swap": self._swap is not None,
             "can_select": self._select is not None,
+            "can_teach": self._teach is not None,
             "problems": found["problems"],
             "silent_s": STALE_S,
         }
@@ -168,6 +177,23 @@ class _Line:
         self._status.start_shift()
         return JSONResponse({"text": "the shift is counted anew"})
 
+    async def teach(self, request: Request) -> Response:
+        if self._teach is None:
+            return refusal(
+                404, "this line can't be taught: start it with --keep FOLDER, where marked pictures come from"
+            )
+        _require_header(request)
+        try:
+            good, bad, by = _lesson(await _body(request))
+        except ValueError as error:
+            return refusal(400, f'expected {{"good": [NAME...], "bad": [NAME...], "by": NAME}}, found {error}')
+        try:
+            return JSONResponse({"text": await run_in_threadpool(self._teach, good, bad, by)})
+        except LessonRefused as error:
+            return JSONResponse({"error": str(error), "pictures": list(error.pictures)}, 409)
+        except SimpleNetEdgeError as error:
+            return refusal(500, str(error))
+
     async def swap(self, request: Request) -> Response:
         if self._swap is None:
             return refusal(404, "this line was started without a way to swap its model")
@@ -180,6 +206,30 @@ class _Line:
             return refusal(500, str(error))
         finally:
             self._swapping.release()
+
+
+async def _body(request: Request) -> bytes:
+    """Raises ValueError for one that is too large."""
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > _BODY_BYTES:
+            raise ValueError(f"more than {_BODY_BYTES} bytes")
+    return data
+
+
+def _lesson(data: bytes) -> tuple[list[str], list[str], str]:
+    """The names of good and bad pictures and of who marked them. Raises ValueError."""
+    try:
+        values = json.loads(data)
+        good, bad, by = values.get("good", []), values.get("bad", []), values["by"]
+    except (ValueError, RecursionError, KeyError, AttributeError) as error:
+        raise ValueError(f"other JSON ({type(error).__name__})") from error
+    if not isinstance(by, str) or not all(isinstance(names, list) for names in (good, bad)):
+        raise ValueError("other types")
+    if not all(isinstance(name, str) for name in (*good, *bad)):
+        raise ValueError("names that are no text")
+    return good, bad, by
 
 
 def _is_number(text: str) -> bool:

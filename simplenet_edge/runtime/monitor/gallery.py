@@ -10,6 +10,7 @@ from typing import Any
 
 from simplenet_edge.runtime.monitor.pictures import draw_result, encode_jpeg
 from simplenet_edge.runtime.records import FrameResult
+from simplenet_edge.runtime.sinks.store import kept_name
 
 __all__ = ["Gallery"]
 
@@ -73,7 +74,8 @@ class Gallery:
         if plain is None or hot is None:
             return
         line = result.to_dict()
-        about = {**{key: line[key] for key in _ABOUT}, "regions": len(result.regions or ())}
+        kept = kept_name(result, "ng") if result.verdict == "NG" else None  # where `run --keep` puts it
+        about = {**{key: line[key] for key in _ABOUT}, "regions": len(result.regions or ()), "kept": kept}
         jpegs = encode_jpeg(plain), encode_jpeg(hot)
         with self._lock:
             shelf.entries.append(_Entry(self._next_id, about, jpegs))

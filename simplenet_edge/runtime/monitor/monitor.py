@@ -8,6 +8,7 @@ from types import TracebackType
 from simplenet_edge.runtime.http_server import HttpServer, needs_serve_extra, require_token
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.status import LineStatus
+from simplenet_edge.runtime.teach import Teach
 
 __all__ = ["Monitor"]
 
@@ -32,13 +33,14 @@ class Monitor:
         token: str | None = None,
         swap: Callable[[], str] | None = None,
         select: Callable[[str], str] | None = None,
+        teach: Teach | None = None,
         gallery_size: int = 24,
     ) -> None:
         require_token(host, token)
         self.sink = MonitorSink(gallery_size)
         self._status = status
         self._host, self._port, self._token = host, port, token
-        self.swap, self.select = swap, select  # read when it is entered: the line, which gives both, needs `sink` first
+        self.swap, self.select, self.teach = swap, select, teach  # read when it is entered: the line needs `sink` first
         self._server: HttpServer | None = None
 
     @property
@@ -50,7 +52,7 @@ class Monitor:
     def __enter__(self) -> Monitor:
         with needs_serve_extra("the monitor"):
             from simplenet_edge.runtime.monitor.app import create_app
-        app = create_app(self._status, self.sink, self.swap, self.select, self._host, self._token)
+        app = create_app(self._status, self.sink, self.swap, self.select, self.teach, self._host, self._token)
         self._server = HttpServer(app, self._host, self._port)
         self._server.__enter__()
         return self

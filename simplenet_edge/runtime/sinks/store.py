@@ -16,7 +16,7 @@ from simplenet_edge.runtime.detector import Detection
 from simplenet_edge.runtime.records import FrameResult
 from simplenet_edge.runtime.sinks.kept_files import KeptFiles, PictureSink, stem
 
-__all__ = ["PictureStore", "Why"]
+__all__ = ["PictureStore", "Why", "kept_name"]
 
 Why = Literal["ng", "invalid", "borderline", "sample"]
 """Why a picture is kept; the first that applies of INVALID, NG, an OK near the threshold, one OK of many."""
@@ -78,9 +78,8 @@ class PictureStore(PictureSink):
         encoded, png = cv2.imencode(".png", image)
         assert encoded
         record = json.dumps({**result.to_dict(), "why": why}, indent=2, allow_nan=False) + "\n"
-        about = result.record
-        name = "-".join(filter(None, (about.camera, about.part.id or about.name)))
-        self._files.write(_FOLDERS[why], stem(result, name), {".json": record.encode(), ".png": png.tobytes()})
+        folder, _, name = kept_name(result, why).partition("/")
+        self._files.write(folder, name, {".json": record.encode(), ".png": png.tobytes()})
 
     def _why(self, result: FrameResult) -> Why | None:
         if result.record.picture is None:
@@ -98,6 +97,13 @@ class PictureStore(PictureSink):
         record = result.record
         drawn = hashlib.blake2b(f"{self._seed} {record.frame_id} {record.camera}".encode(), digest_size=8).digest()
         return int.from_bytes(drawn, "big") < self._ok_share * 2**64
+
+
+def kept_name(result: FrameResult, why: Why) -> str:
+    """Where the picture of a result lies in the folder, without its ending: `ng/20261128T...`."""
+    about = result.record
+    name = "-".join(filter(None, (about.camera, about.part.id or about.name)))
+    return f"{_FOLDERS[why]}/{stem(result, name)}"
 
 
 def _is_borderline(detection: Detection, margin: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from simplenet_edge.imaging.folder import image_files
 from simplenet_edge.runtime.teach.teach import Picture
 from simplenet_edge.spec import InputSpec
 
-__all__ = ["kept_pictures", "read_pictures"]
+__all__ = ["MOST_KEPT", "kept_pictures", "kept_recipe", "read_pictures"]
+
+MOST_KEPT = 200
+"""Pictures of rejected parts that a lesson looks at."""
 
 
 def read_pictures(places: Sequence[Path], spec: InputSpec) -> list[Picture]:
@@ -25,12 +29,27 @@ def read_pictures(places: Sequence[Path], spec: InputSpec) -> list[Picture]:
     return found
 
 
-def kept_pictures(folder: Path, spec: InputSpec, most: int) -> list[Picture]:
-    """The newest rejected parts, at most so many, of a folder that `run --keep` fills. Raises DataError."""
+def kept_pictures(folder: Path, spec: InputSpec, most: int = MOST_KEPT, recipe: str | None = None) -> list[Picture]:
+    """The newest rejected parts, at most so many, of a folder that `run --keep` fills; of one recipe, or of any.
+
+    Raises DataError.
+    """
     rejected = folder / "ng"
     if not rejected.is_dir():
         raise DataError(f"{folder}: expected the folder of run --keep with ng inside, found none; name that folder")
-    return read_pictures(_files(rejected)[-most:], spec)
+    paths = [path for path in _files(rejected) if recipe is None or kept_recipe(path) == recipe]
+    return read_pictures(paths[-most:], spec)
+
+
+def kept_recipe(picture: Path) -> str | None:
+    """The recipe of a picture that `run --keep` wrote, from its record; None where it names none."""
+    try:
+        recipe = json.loads(picture.with_suffix(".json").read_bytes())["recipe"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{picture}: its record can't be read ({error}); leave the files of --keep as they are"
+        ) from error
+    return None if recipe is None else str(recipe)
 
 
 def _files(folder: Path) -> list[Path]:

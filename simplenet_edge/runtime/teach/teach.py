@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,12 +152,14 @@ def teach(
 
 
 def taught_path(bundle: Bundle) -> Path:
-    """Where the next lesson's bundle lies beside the one that is taught: NAME-lesson1, or with .zip behind it."""
+    """Where the next lesson's bundle goes, beside the one that is taught: NAME-lesson1, or with .zip behind it."""
     path = bundle.path.absolute()
     suffix = ".zip" if path.suffix == ".zip" else ""
+    stem = re.sub("-lesson[0-9]+$", "", path.name.removesuffix(suffix))
     number = len(read_lessons(bundle)) + 1
-    stem = path.name.removesuffix(suffix).removesuffix(f"-lesson{number - 1}")
-    return path.with_name(f"{stem}-lesson{number}{suffix}")
+    while (beside := path.with_name(f"{stem}-lesson{number}{suffix}")).exists():
+        number += 1
+    return beside
 
 
 def _groups(bundle: Bundle, marked: MarkedPictures) -> dict[str, list[Picture]]:

@@ -61,7 +61,7 @@ def test_a_folded_model_compiles_for_three_generations(library: TensorRTLibrary,
     steps: list[tuple[str, int, int]] = []
     stored = build_for_targets(folded, "fp32", config, progress=lambda *step: steps.append(step))
     weights = len(folded.graph())
-    assert 0.8 * weights < len(stored.read()) < 1.5 * weights
+    assert 0.8 * weights < len(stored.read()) < 1.6 * weights
     assert stored.key.gpus == ("8.6", "8.9", "12.0")
     assert stored.key.version == library.version
     assert json.loads(stored.sidecar.read_text())["build"]["fallbacks"] == []

@@ -63,7 +63,9 @@ def status(detector: Detector) -> LineStatus:
     status.add_camera("top", live=True)
     status.add_camera('<img src=x onerror="alert(1)">/2', live=False)
     status.pulse("running")
-    model = ModelSnapshot(detector.bundle_id, "tiny", "fake", "numpy", "fp32", THRESHOLD, swaps=1, swap_error=None)
+    model = ModelSnapshot(
+        detector.bundle_id, "tiny", "fake", "numpy", "fp32", THRESHOLD, swaps=1, swap_error=None, swap_to="anew"
+    )
     recipes = RecipesSnapshot("gear", ("gear", "shaft"), ("gear",), None, {})
     status.put_parts(model, recipes, None, {"line.jsonl": SinkSnapshot(7, 3, 1, "the disk is full")})
     return status

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
@@ -30,23 +32,27 @@ DIM, ROOM = 8, 256
 @functools.lru_cache
 def graph() -> bytes:
     config = SimpleNetConfig(
-        *("resnet18", ("layer1", "layer2")),
-        **{"target_embed_dim": 32, "pretrain_embed_dim": 32, "discriminator_hidden": 16},
-        **{"memory_size": 30, "memory_dim": DIM, "memory_stride": 2},
+        backbone="resnet18",
+        layers=("layer1", "layer2"),
+        pretrain_embed_dim=32,
+        target_embed_dim=32,
+        discriminator_hidden=16,
+        memory_size=30,
+        memory_dim=DIM,
     )
     model = random_model(config)
     return bytes(to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec).SerializeToString())
 
 
-def constants(data: bytes) -> dict[str, np.ndarray]:
+def constants(data: bytes) -> dict[str, npt.NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(data).graph.initializer}
 
 
-def frames() -> np.ndarray:
+def frames() -> npt.NDArray[Any]:
     return np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
 
 
-def test_it_reads_what_the_onnx_package_reads():
+def test_it_reads_what_the_onnx_package_reads() -> None:
     memory = GraphMemory(graph())
     assert (memory.size, memory.spare) == (0, ROOM)
     assert memory.floor == constants(graph())[MEMORY_FLOOR]
@@ -54,7 +60,7 @@ def test_it_reads_what_the_onnx_package_reads():
 
 @settings(max_examples=20, deadline=None)
 @given(counts=st.lists(st.integers(1, 100), min_size=1, max_size=2), seed=st.integers(0, 2**32 - 1))
-def test_lessons_fill_the_places_one_after_the_other_and_change_nothing_else(counts: list[int], seed: int):
+def test_lessons_fill_the_places_one_after_the_other_and_change_nothing_else(counts: list[int], seed: int) -> None:
     rng, taught, added = np.random.default_rng(seed), graph(), []
     for count in counts:
         added.append(rng.normal(0, 3, (count, DIM)).astype(np.float32))
@@ -70,7 +76,7 @@ def test_lessons_fill_the_places_one_after_the_other_and_change_nothing_else(cou
         np.testing.assert_array_equal(after[name][kept], values[kept])
 
 
-def test_no_score_rises_and_a_frame_that_was_taught_whole_has_none_above_zero():
+def test_no_score_rises_and_a_frame_that_was_taught_whole_has_none_above_zero() -> None:
     session = onnxruntime.InferenceSession(with_coordinates(graph()), providers=["CPUExecutionProvider"])
     score, maps, patches = session.run(["score", "map", COORDINATES], {"frames": frames()})
     assert patches.shape == (2, DIM, 8, 12)
@@ -83,21 +89,21 @@ def test_no_score_rises_and_a_frame_that_was_taught_whole_has_none_above_zero():
     assert new_score[0] <= 1e-3  # rounding of the squares
 
 
-def test_the_memory_of_an_fp16_graph_is_float32_too():
+def test_the_memory_of_an_fp16_graph_is_float32_too() -> None:
     half = to_fp16(onnx.load_from_string(graph()), {}).graph.SerializeToString()
     assert GraphMemory(half).spare == ROOM
     session = onnxruntime.InferenceSession(with_coordinates(half), providers=["CPUExecutionProvider"])
     assert session.run([COORDINATES], {"frames": frames()})[0].dtype == np.float32
 
 
-def test_a_graph_without_a_memory_is_refused():
+def test_a_graph_without_a_memory_is_refused() -> None:
     with pytest.raises(BundleError, match="no memory"):
         GraphMemory(tiny_graph())
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_damaged_graphs_are_refused_or_read_never_crashed_on(data: st.DataObject):
+def test_damaged_graphs_are_refused_or_read_never_crashed_on(data: st.DataObject) -> None:
     whole = graph()
     end = data.draw(st.integers(0, len(whole)))
     damaged = bytearray(whole[:end])

@@ -69,7 +69,7 @@ def broken(parts: Path) -> list[Picture]:
 
 def test_a_lesson_makes_marked_parts_pass_in_every_precision_and_keeps_the_rest(
     two_models: Bundle, labelled: list[Picture], parts: Path, tmp_path: Path
-):
+) -> None:
     taught, lesson = teach(two_models, MarkedPictures(labelled[:2], broken(parts)), tmp_path / "taught", by="Ada")
     for precision in ("fp32", "int8"):
         assert [verdict(taught, one.image, precision) for one in labelled[:2]] == ["OK", "OK"]
@@ -85,7 +85,9 @@ def test_a_lesson_makes_marked_parts_pass_in_every_precision_and_keeps_the_rest(
     np.testing.assert_array_equal(shown, preprocess(labelled[0].image, two_models.manifest.input))
 
 
-def test_lessons_follow_each_other_and_name_their_parent(two_models: Bundle, labelled: list[Picture], tmp_path: Path):
+def test_lessons_follow_each_other_and_name_their_parent(
+    two_models: Bundle, labelled: list[Picture], tmp_path: Path
+) -> None:
     first, _ = teach(two_models, MarkedPictures(labelled[:1]), tmp_path / "line-lesson1", by="Ada")
     assert taught_path(first) == tmp_path / "line-lesson2"
     assert taught_path(two_models).name == "two-lesson1.zip"
@@ -97,7 +99,7 @@ def test_lessons_follow_each_other_and_name_their_parent(two_models: Bundle, lab
 
 def test_a_lesson_that_lets_a_bad_or_a_kept_part_pass_is_refused_with_its_picture(
     two_models: Bundle, labelled: list[Picture], tmp_path: Path
-):
+) -> None:
     alike = Picture("its twin", labelled[0].image.copy())
     alike.image[:2, :2] ^= 1  # another picture of the same part
     for marked in (MarkedPictures(labelled[:1], bad=[alike]), MarkedPictures(labelled[:1], kept=[alike])):
@@ -107,13 +109,15 @@ def test_a_lesson_that_lets_a_bad_or_a_kept_part_pass_is_refused_with_its_pictur
     assert not (tmp_path / "taught").exists()
 
 
-def test_a_kept_picture_that_is_marked_good_is_no_obstacle(two_models: Bundle, labelled: list[Picture], tmp_path: Path):
+def test_a_kept_picture_that_is_marked_good_is_no_obstacle(
+    two_models: Bundle, labelled: list[Picture], tmp_path: Path
+) -> None:
     marked = MarkedPictures(labelled[:1], kept=[Picture("kept", labelled[0].image)])
     _, lesson = teach(two_models, marked, tmp_path / "taught", by="Ada")
     assert lesson.kept == 0
 
 
-def test_a_bad_part_that_passes_is_evidence_and_lowers_nothing(two_models: Bundle, parts: Path, tmp_path: Path):
+def test_a_bad_part_that_passes_is_evidence_and_lowers_nothing(two_models: Bundle, parts: Path, tmp_path: Path) -> None:
     good = next(
         image
         for image in (read_image(sample.path) for sample in load_dataset(parts).train)
@@ -126,7 +130,9 @@ def test_a_bad_part_that_passes_is_evidence_and_lowers_nothing(two_models: Bundl
     assert set(lesson.patches.values()) == {0}
 
 
-def test_what_can_not_be_taught_says_why(two_models: Bundle, labelled: list[Picture], parts: Path, tmp_path: Path):
+def test_what_can_not_be_taught_says_why(
+    two_models: Bundle, labelled: list[Picture], parts: Path, tmp_path: Path
+) -> None:
     good = next(
         Picture("fine", image)
         for image in (read_image(sample.path) for sample in load_dataset(parts).train)
@@ -150,7 +156,7 @@ def test_what_can_not_be_taught_says_why(two_models: Bundle, labelled: list[Pict
         teach(two_models, MarkedPictures(labelled), tmp_path / "taken", by="Ada")
 
 
-def test_a_damaged_lesson_is_refused(two_models: Bundle, labelled: list[Picture], tmp_path: Path):
+def test_a_damaged_lesson_is_refused(two_models: Bundle, labelled: list[Picture], tmp_path: Path) -> None:
     taught, lesson = teach(two_models, MarkedPictures(labelled[:1]), tmp_path / "taught", by="Ada")
     files = {name: taught.read_bytes(name) for name in taught.manifest.files}
     whole = lesson.to_dict()

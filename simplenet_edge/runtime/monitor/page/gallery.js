@@ -1,5 +1,6 @@
 // The last bad parts, of one camera and verdict or of all, and one of them large.
 import { clock, clone, count, field, fillRows, number, setText } from "./dom.js";
+import { offerMarks } from "./lesson.js";
 
 const list = document.getElementById("gallery");
 const ofCamera = document.getElementById("gallery-camera");
@@ -83,6 +84,7 @@ function enlarge(item) {
     ["Regions", item.area_px === null ? null : `${item.regions}, ${count(item.area_px)} pixels`],
     ["Bundle", item.bundle_id?.slice(0, 12)],
   ]);
+  offerMarks(item.kept);
   showLarge();
   large.showModal();
 }

@@ -1,8 +1,14 @@
 // What is said of the whole line: state, alarms, model, shadow, outputs.
 import { clock, count, duration, field, fillRows, number, setText, showFault } from "./dom.js";
+import { offerLesson } from "./lesson.js";
 import { confirmPost } from "./post.js";
 
 const SHOWN_ALARMS = 2;
+const SWAPS = {
+  shadow: "Put the shadow model in use…",
+  before: "Go back to the model before the lesson…",
+  anew: "Load the bundle anew…",
+};
 const byId = (id) => document.getElementById(id);
 let recipes = null; // of the last answer
 
@@ -28,6 +34,7 @@ export function showLine(status, now) {
   showModel(status.model, status.monitor.can_swap);
   showRecipes(status.recipes, status.monitor.can_select);
   showShadow(status.shadow);
+  offerLesson(status.monitor.can_teach);
   showSinks(status.sinks);
 }
 
@@ -66,7 +73,8 @@ function showModel(model, canSwap) {
     ["Swaps", model.swaps || null],
   ]);
   showFault(byId("swap-error"), model.swap_error);
-  byId("swap").hidden = !canSwap;
+  byId("swap").hidden = !canSwap || model.swap_to === null;
+  setText(byId("swap"), SWAPS[model.swap_to] ?? "");
 }
 
 /** Nothing of them where the line has but one. */
