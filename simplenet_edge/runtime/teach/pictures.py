@@ -25,7 +25,7 @@ def read_pictures(places: Sequence[Path], spec: InputSpec) -> list[Picture]:
         paths = _files(place) if place.is_dir() else [place]
         if not paths:
             raise DataError(f"{place}: expected images, found none; name an image or a folder of images")
-        found += [Picture(str(path), read_image(path, spec.bit_depth)) for path in paths]
+        found += [Picture(path.name, read_image(path, spec.bit_depth)) for path in paths]
     return found
 
 

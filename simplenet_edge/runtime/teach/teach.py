@@ -41,6 +41,7 @@ __all__ = ["MarkedPictures", "Picture", "taught_path", "teach"]
 _TRIES = ((1.0, 2.0), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0))
 """Which patches are learned: those whose values are above a share of the way from the median good score to the
 threshold, and how far they are apart at least, in the least distance that counts. As few as suffice."""
+_VIEWS = 4  # of each part
 _NAMED = 5  # pictures that a message names
 
 
@@ -197,13 +198,14 @@ def _teach(bundle: Bundle, family: Sequence[str], groups: Mapping[str, Sequence[
 
     wrong = rejected({name: seen["good"] for name, seen in before.items()})
     new, after, left = old, before, wrong
+    views = [view for i in wrong for view in _views(groups["good"][i].image, before[family[0]]["good"][i])]
+    shown = {name: [student.look(view) for view in views] for name, student in old.items()}
     leader, median = family[0], bundle.record(family[0]).score_statistics.median
     for share, apart in _TRIES if wrong else ():
-        level = median + share * (limits[leader] - median)
-        cells = [_cells_above(before[leader]["good"][i], level) for i in wrong]
+        cells = _cells_above(shown[leader], median + share * (limits[leader] - median))
         rows = {
-            name: np.concatenate([seen["good"][i].patches[:, of].T for i, of in zip(wrong, cells, strict=True)])
-            for name, seen in before.items()
+            name: np.concatenate([one.patches[:, of].T for one, of in zip(seen, cells, strict=True)])
+            for name, seen in shown.items()
         }
         chosen = _thinned(rows[leader], apart * old[leader].memory.floor)
         if len(chosen) > (room := min(student.memory.spare for student in old.values())):
@@ -228,13 +230,38 @@ def _look(student: _Student, groups: Mapping[str, Sequence[Picture]]) -> dict[st
     return {group: [student.look(frame) for _, frame in ones] for group, ones in groups.items()}
 
 
-def _cells_above(seen: _Seen, level: float) -> npt.NDArray[np.bool_]:
-    """The patches bool `(h, w)` of a frame in whose neighbourhood its map is above a level."""
-    (height, width), (rows, columns) = seen.map.shape, seen.patches.shape[1:]
-    reach_hw = -(-height // rows), -(-width // columns)  # one patch to each side
-    highest = np.asarray(cv2.dilate(seen.map, np.ones((2 * reach_hw[0] + 1, 2 * reach_hw[1] + 1), np.uint8)))
-    y, x = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in ((rows, height), (columns, width)))
-    return np.asarray(highest[np.ix_(y, x)] > level)
+def _views(frame: Frames, seen: _Seen) -> list[Frames]:
+    """A frame as it is, and moved by quarters of the way from one patch to the next, its edges repeated.
+
+    The memory sees patches at fixed places, and no part lies twice in just the same one.
+    """
+    height, width = frame.shape[:2]
+    rows, columns = seen.patches.shape[1:]
+    moved = []
+    for i in range(_VIEWS):
+        down, right = round(i * height / rows / _VIEWS), round(i * width / columns / _VIEWS)
+        wider = cv2.copyMakeBorder(frame, down, 0, right, 0, cv2.BORDER_REPLICATE)
+        moved.append(np.ascontiguousarray(wider[:height, :width], np.uint8))
+    return moved
+
+
+def _cells_above(views: Sequence[_Seen], level: float) -> list[npt.NDArray[np.bool_]]:
+    """The patches bool `(h, w)` of frames, in whose neighbourhood their maps are above a level.
+
+    `views` are those of `_views`, frame after frame: of a moved one only where the frame itself has such patches, which
+    its repeated edge may have as well.
+    """
+    found = []
+    for i, seen in enumerate(views):
+        (height, width), (rows, columns) = seen.map.shape, seen.patches.shape[1:]
+        reach_hw = -(-height // rows), -(-width // columns)  # one patch to each side
+        highest = np.asarray(cv2.dilate(seen.map, np.ones((2 * reach_hw[0] + 1, 2 * reach_hw[1] + 1), np.uint8)))
+        y, x = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in ((rows, height), (columns, width)))
+        above = np.asarray(highest[np.ix_(y, x)] > level)
+        if i % _VIEWS == 0:
+            near = cv2.dilate(above.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        found.append(above & near)
+    return found
 
 
 def _thinned(rows: Rows, apart: float) -> list[int]:

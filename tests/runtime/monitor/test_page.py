@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from simplenet_edge.errors import LessonRefused
 from simplenet_edge.runtime.monitor import Monitor
 from simplenet_edge.runtime.records import Part
 from simplenet_edge.runtime.snapshot import RecipesSnapshot
@@ -104,6 +105,39 @@ def test_a_swap_is_asked_for_twice_and_its_answer_shown(page: Chromium, status: 
         page.wait_for("document.querySelector('#confirm').open")
         page.run("document.querySelector('#swap-now').click()")
         page.wait_for("document.querySelector('#confirm .answer').textContent === 'bundle 2 runs'")
+
+
+def test_parts_are_marked_and_taught(page: Chromium, status: LineStatus, make: Make) -> None:
+    taught: list[tuple[list[str], list[str], str]] = []
+
+    def teach(good: Sequence[str], bad: Sequence[str], by: str) -> str:
+        taught.append((list(good), list(bad), by))
+        if len(taught) == 1:
+            raise LessonRefused("<b>gear 7</b> would pass", ["gear 7"])
+        return "lesson 1 is in the shadow"
+
+    with Monitor(status, port=0, teach=teach) as monitor:
+        feed(monitor, status, make, ["NG", "NG"])
+        page.open(monitor.url)
+        page.wait_for("document.querySelectorAll('#gallery button').length === 2")
+        assert page.run("document.querySelector('#lesson').hidden")
+        for place, mark in enumerate(("#mark-bad", "#mark-good")):  # the newest first
+            page.run(f"document.querySelectorAll('#gallery button')[{place}].click()")
+            page.run(f"document.querySelector('{mark}').click()")
+            assert page.run(f"document.querySelector('{mark}').ariaPressed") == "true"
+            page.run("document.querySelector('#large [data-close]').click()")
+        assert page.text("#lesson-marks") == "1 parts marked good, 1 bad"
+        page.run("document.querySelector('#lesson-by').value = 'Ada'")
+        for answer in ("<b>gear 7</b> would pass", "lesson 1 is in the shadow"):
+            page.run("document.querySelector('#lesson-teach').click()")
+            page.wait_for(f"document.querySelector('#lesson-answer').textContent === '{answer}'")
+        assert page.text("#lesson-marks") == "0 parts marked good, 0 bad"
+        assert page.run("document.querySelector('#lesson-teach').disabled")
+    (kept,) = (item["kept"] for item in monitor.sink.gallery.to_dict()["items"] if item["name"] == "part0.png")
+    assert taught[1][0] == [kept]
+    assert taught[0] == taught[1]
+    assert taught[1][2] == "Ada"
+    assert ["409" in error for error in page.errors] == [True]  # the browser's own note of the refusal
 
 
 LONG_ID = "housing-4711-" + "0123456789" * 11 + "-last"  # 128 characters, as a camera reads them
