@@ -31,8 +31,8 @@ from simplenet_edge.data.samples import Sample
 from simplenet_edge.evaluation.metrics import image_auroc
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.preprocess import preprocess
-from simplenet_edge.runtime.drift.drift_monitor import DriftConfig, DriftMonitor
-from simplenet_edge.spec import Frames, ScoreStatistics
+from simplenet_edge.runtime.drift.drift_monitor import DriftMonitor
+from simplenet_edge.spec import Frames
 from simplenet_edge.training.run import TrainingRun
 
 FRAME_S = 0.1  # between the frames of the stream
@@ -104,7 +104,7 @@ def shuffled(frames: Frames, scores: Scores, seed: int) -> Iterator[tuple[Frames
 
 
 def first_alarm(
-    statistics: ScoreStatistics,
+    monitor: DriftMonitor,
     stream: Iterator[tuple[Frames, float]],
     before: Iterator[tuple[Frames, float]] | None,
     most: int,
@@ -113,11 +113,10 @@ def first_alarm(
 
     `before` is what the monitor learns from; without it, it learns from the stream itself.
     """
-    monitor = DriftMonitor(statistics, DriftConfig())
     learned = monitor.config.learn_frames if before is not None else 0
     frames = itertools.chain(itertools.islice(before or (), learned), stream)
     for i, (frame, score) in enumerate(itertools.islice(frames, learned + most), start=1):
-        if alarms := monitor.observe(frame, score, FRAME_S * i):
+        if alarms := monitor.observe(frame, score, FRAME_S * i, i):
             return {"frames": i - learned, "kind": alarms[0].kind, "text": alarms[0].text}
     return None
 
@@ -131,13 +130,17 @@ def measured(
     labels = np.arange(len(good) + len(defective)) >= len(good)
     threshold = run.operating_point.threshold
     stream = (good_frames, good)
+
+    def monitor() -> DriftMonitor:
+        return DriftMonitor(run.operating_point, run.score_statistics)
+
     return {
         "image_auroc": image_auroc(np.concatenate([good, defective]), labels),
         "false_reject_rate": float(np.mean(good > threshold)),
         "recall": float(np.mean(defective > threshold)),
         "alarm": {
-            "installed": first_alarm(run.score_statistics, shuffled(*stream, seed), None, most),
-            "later": first_alarm(run.score_statistics, shuffled(*stream, seed), shuffled(*before, seed + 1), most),
+            "installed": first_alarm(monitor(), shuffled(*stream, seed), None, most),
+            "later": first_alarm(monitor(), shuffled(*stream, seed), shuffled(*before, seed + 1), most),
         },
     }
 

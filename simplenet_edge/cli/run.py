@@ -81,9 +81,20 @@ def run(
     watch: Annotated[
         str,
         typer.Option(
-            "--watch", help="Moved cameras, changed light, drifting scores: alarm, invalid (and alarm) or off."
+            "--watch",
+            help="Moved cameras, changed light, drifting scores, false rejects: alarm, invalid (and alarm) or off.",
         ),
     ] = "alarm",
+    bad_share: Annotated[
+        float, typer.Option("--bad-share", help="Share of all parts that may be bad before NG ones are an alarm.")
+    ] = 0.1,
+    false_rejects: Annotated[
+        float | None,
+        typer.Option(
+            "--false-rejects",
+            help="Share of good parts that may be NG before it is one; what the calibration vouches for when left out.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Don't start while a camera, a watched folder, a broker or a PLC is away.")
     ] = False,
@@ -145,6 +156,8 @@ def run(
         deadline_ms=deadline,
         strict=strict,
         watch=cast("Literal['alarm', 'invalid', 'off']", watch),
+        bad_share=bad_share,
+        false_rejects=false_rejects,
         serve=serve,
         token_file=token_file,
     )

@@ -74,6 +74,7 @@ class Detector:
         self.bundle_id = engine.bundle.id
         self.spec = engine.bundle.manifest.input
         record = engine.bundle.record(engine.precision)
+        self.operating_point = record.operating_point
         self.threshold = record.operating_point.threshold
         self.pixel_threshold = record.operating_point.pixel_threshold
         self.score_statistics = record.score_statistics

@@ -55,6 +55,8 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, _Kind]]] = {
         "shadow": ("shadow", _PATH),
         "deadline_ms": ("deadline_ms", _NUMBER),
         "watch": ("watch", _TEXT),
+        "bad_share": ("bad_share", _NUMBER),
+        "false_rejects": ("false_rejects", _NUMBER),
         "strict": ("strict", _FLAG),
         "recipe_memory_mib": ("recipe_memory_bytes", _MEBIBYTES),
     },

@@ -80,6 +80,8 @@ class StationOptions:
     keep_quota_bytes: int = 8192 * 2**20  # disk space for them
     deadline_ms: float | None = None  # a verdict later than this after its frame is INVALID
     watch: Literal["alarm", "invalid", "off"] = "alarm"  # what moved cameras, changed light and drift lead to
+    bad_share: float = 0.1  # of all parts, that may be bad before the share of NG ones is an alarm
+    false_rejects: float | None = None  # share of good parts that may be NG before it; None: what was calibrated
     strict: bool = False  # don't start while a camera, a folder, a broker or a controller is away
     serve: str | None = None  # PORT or HOST:PORT of the monitor page
     token_file: Path | None = None  # of the page, off this machine; None: from the environment
@@ -91,6 +93,14 @@ class StationOptions:
             raise ConfigError(f"overlay must be ng or all, not {self.overlay!r}")
         if not 0 <= self.keep_ok <= 1:
             raise ConfigError(f"of the OK frames a share from 0 to 1 is kept, not {self.keep_ok}")
+        self.drift()
+
+    def drift(self) -> DriftConfig | None:
+        """What the drift monitors look at. Raises ConfigError."""
+        config = DriftConfig(
+            bad_share=self.bad_share, false_rejects=self.false_rejects, invalidate=self.watch == "invalid"
+        )
+        return None if self.watch == "off" else config
 
 
 @dataclass(frozen=True)
@@ -130,8 +140,7 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
     """
     options, sinks = station.options, list(station.sinks)
     first, *others = station.recipes
-    drift = None if options.watch == "off" else DriftConfig(invalidate=options.watch == "invalid")
-    config = LineConfig(options.deadline_ms, drift=drift, strict=options.strict)
+    config = LineConfig(options.deadline_ms, drift=options.drift(), strict=options.strict)
     if options.engine == "auto" and options.threads is None and options.check:
         choice = choose_fastest(Bundle(first.bundle), options.precision)
     else:

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from light import CHANGES, brighter, first_alarm, gamma, gradient, rotated, shifted, shuffled, summary
 
-from simplenet_edge.spec import Frames, ScoreStatistics
+from simplenet_edge.runtime.drift.drift_monitor import DriftMonitor
+from simplenet_edge.spec import Frames, OperatingPoint, ScoreStatistics
 
-STATISTICS = ScoreStatistics(n=200, mean=0.5, std=0.1, min=0.2, median=0.5, max=0.8)
+
+def monitor() -> DriftMonitor:
+    point = OperatingPoint(threshold=0.8, alpha=0.01, n_calibration=200, guaranteed=True)
+    return DriftMonitor(point, ScoreStatistics(n=200, mean=0.5, std=0.1, min=0.2, median=0.5, max=0.8))
 
 
 @pytest.fixture
@@ -59,16 +63,16 @@ def _stream(image: Frames, brightness: float, score: float) -> Iterator[tuple[Fr
 
 def test_the_first_alarm(image: Frames) -> None:
     as_it_was = _stream(image, 0.7, 0.5)
-    assert first_alarm(STATISTICS, _stream(image, 0.7, 0.5), as_it_was, 300) is None
-    darker = first_alarm(STATISTICS, _stream(image, 0.5, 0.5), as_it_was, 300)
+    assert first_alarm(monitor(), _stream(image, 0.7, 0.5), as_it_was, 300) is None
+    darker = first_alarm(monitor(), _stream(image, 0.5, 0.5), as_it_was, 300)
     assert darker is not None
     assert darker["kind"] == "view"
     assert 1 <= darker["frames"] < 30
     # installed in that light, the view is what it always was, and only scores can tell
-    assert first_alarm(STATISTICS, _stream(image, 0.5, 0.5), None, 300) is None
-    worse = first_alarm(STATISTICS, _stream(image, 0.5, 1.5), None, 300)
+    assert first_alarm(monitor(), _stream(image, 0.5, 0.5), None, 300) is None
+    worse = first_alarm(monitor(), _stream(image, 0.5, 1.5), None, 300)
     assert worse is not None
-    assert worse["kind"] == "scores"
+    assert worse["kind"] == "rejects"
 
 
 def test_summary() -> None:

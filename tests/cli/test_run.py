@@ -60,6 +60,8 @@ def test_a_shadow_changes_no_verdict(run: Run, bundle: Path, tmp_path: Path) -> 
     [
         (["--json"], 2, "--json needs --jsonl"),
         (["--watch", "sometimes"], 2, "alarm, invalid or off"),
+        (["--false-rejects", "0"], 2, "false_rejects must be between 0 and 1"),
+        (["--bad-share", "2"], 2, "bad_share must be between 0 and 1"),
         (["--deadline-ms", "0"], 2, "deadline_ms must be positive"),
         (["--serve", "host"], 2, "expected an address"),
         (["--to", "carrier-pigeon://x"], 2, "mqtt"),

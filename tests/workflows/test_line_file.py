@@ -20,6 +20,8 @@ engine = "onnxruntime"
 threads = 1
 deadline_ms = 60000
 watch = "off"
+bad_share = 0.02
+false_rejects = 0.01
 recipe_memory_mib = 512
 
 [records]

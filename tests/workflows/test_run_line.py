@@ -112,6 +112,8 @@ def test_the_monitor_can_swap_as_soon_as_it_is_served(
         ({"watch": "sometimes"}, "alarm, invalid or off"),
         ({"overlay": "some"}, "ng or all"),
         ({"keep_ok": float("nan")}, "a share from 0 to 1"),
+        ({"bad_share": 1.0}, "bad_share must be between 0 and 1"),
+        ({"false_rejects": 0.0, "watch": "off"}, "false_rejects must be between 0 and 1"),
     ],
 )
 def test_options_that_can_not_work(values: dict[str, Any], message: str) -> None:

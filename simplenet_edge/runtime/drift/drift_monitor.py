@@ -1,14 +1,16 @@
 """Is it the camera or the parts? What is watched of one camera: its view, its frame rate and the scores.
 
-In: model frames uint8 `(H, W, 3)` BGR with their raw scores and times. Out: the alarms that stand, of three kinds:
+In: model frames uint8 `(H, W, 3)` BGR with their raw scores, times, ids and part ids. Out: the alarms that stand:
 
     view     camera moved or light changed: brightness, contrast, focus or the picture itself left what is normal
-    scores   the parts look other than those it was trained on, in a view that is as it was
+    rejects  more good parts are rejected than promised, in a view that is as it was (`reject_contract`)
+    scores   the parts look other than those it was trained on, in such a view
     rate     frames come more slowly
 
 What is normal of the picture and the rate is learned from the first frames on the line, when somebody is there to see
-that all is well; a bundle's few golden frames show no spread. Scores are held against the good calibration images of
-the bundle, from the first frame on. `change_detector` says how rare false alarms are, and what that takes.
+that all is well; a bundle's few golden frames show no spread. Scores are held against the operating point and the good
+calibration images of the bundle, from the first frame on; of the frames in a row with one part id, only the first's.
+`change_detector` says how rare false alarms are, and what that takes.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from simplenet_edge.errors import ConfigError
-from simplenet_edge.runtime.drift.change_detector import Band, ChangeDetector, exceedance_bound
-from simplenet_edge.spec import Frames, ScoreStatistics
+from simplenet_edge.runtime.drift.change_detector import UNSURE, Band, ChangeDetector, exceedance_bound
+from simplenet_edge.runtime.drift.reject_contract import RejectContract
+from simplenet_edge.spec import Frames, OperatingPoint, ScoreStatistics
+from simplenet_edge.threshold import false_reject_bound
 
 __all__ = ["AlarmKind", "DriftAlarm", "DriftConfig", "DriftMonitor"]
 
-AlarmKind = Literal["view", "scores", "rate"]
+AlarmKind = Literal["view", "rejects", "scores", "rate"]
 
 _SIDE = 256  # larger frames are thinned out to at most this many pixels each way, without smoothing
 _THUMBNAIL = 32
@@ -46,7 +50,8 @@ class DriftConfig:
     every: int = 1  # it looks at one frame of this many
     frames_per_false_alarm: int = 1_000_000  # looks between false alarms on average, at least
     brightness_change: float = 0.05  # share of the learned brightness that is never an alarm
-    bad_share: float = 0.1  # of parts above all good calibration scores that is never an alarm
+    bad_share: float = 0.1  # of all parts, that may be bad
+    false_rejects: float | None = None  # share of good parts that may be NG; None: what the calibration vouches for
     invalidate: bool = False  # the line makes frames under a view alarm INVALID
 
     def __post_init__(self) -> None:
@@ -56,9 +61,10 @@ class DriftConfig:
             raise ConfigError(f"every must be at least 1, not {self.every}")
         if self.frames_per_false_alarm < 100:
             raise ConfigError(f"frames_per_false_alarm must be at least 100, not {self.frames_per_false_alarm}")
-        for name in ("brightness_change", "bad_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        for name in ("brightness_change", "bad_share", "false_rejects"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share < 1:
+                raise ConfigError(f"{name} must be between 0 and 1, not {share}")
 
 
 @dataclass(frozen=True)
@@ -72,22 +78,25 @@ class DriftAlarm:
 class DriftMonitor:
     """Watches one camera, for one thread at a time. `live` where the frame rate is the camera's own."""
 
-    def __init__(self, statistics: ScoreStatistics, config: DriftConfig | None = None, live: bool = False) -> None:
+    def __init__(
+        self,
+        point: OperatingPoint,
+        statistics: ScoreStatistics,
+        config: DriftConfig | None = None,
+        live: bool = False,
+    ) -> None:
         self.config = config or DriftConfig()
         self._names = ("brightness", "contrast", "focus", "picture", *(("interval",) if live else ()))
-        self._looks = self.config.frames_per_false_alarm * (len(self._names) + 3)  # all tests together keep the rate
-        self.judge_by(statistics)
+        self._looks = self.config.frames_per_false_alarm * (len(self._names) + 4)  # all tests together keep the rate
+        self.judge_by(point, statistics)
         self.relearn()
 
-    def judge_by(self, statistics: ScoreStatistics) -> None:
+    def judge_by(self, point: OperatingPoint, statistics: ScoreStatistics) -> None:
         """Hold the scores against those of another model that takes the same frames; the view stays as learned."""
-        self.statistics = statistics
-        level = max(exceedance_bound(statistics.n // 2 + 1, statistics.n), _LEVEL_SHARE)
-        self._score_bounds = {
-            "above all": max(exceedance_bound(1, statistics.n), self.config.bad_share),
-            "high": level,
-            "low": level,
-        }
+        self.threshold, self.statistics = point.threshold, statistics
+        self._level = max(exceedance_bound(statistics.n // 2 + 1, statistics.n), _LEVEL_SHARE)
+        promised = self.config.false_rejects or false_reject_bound(point, 1 - UNSURE)
+        self._rejects = RejectContract(promised, self.config.bad_share, self._looks)
         self._forget_scores()
 
     def relearn(self) -> None:
@@ -102,38 +111,53 @@ class DriftMonitor:
         self._alarms: list[DriftAlarm] = []
         self._frames = 0
         self._last_s: float | None = None
+        self._part_id: str | None = None
 
     @property
     def learning(self) -> tuple[int, int] | None:
         """How many looks of how many are learned from so far; None when that is done."""
         return None if self._bands else (len(self._learned), self.config.learn_frames)
 
-    def observe(self, frame: Frames, score: float, monotonic_s: float) -> list[DriftAlarm]:
+    def observe(
+        self, frame: Frames, score: float, monotonic_s: float, frame_id: int, part_id: str | None = None
+    ) -> list[DriftAlarm]:
         """The alarms that stand after this frame uint8 `(H, W, 3)` BGR with its raw score, taken at `monotonic_s`."""
         look, self._frames = self._frames % self.config.every == 0, self._frames + 1
         if look:
-            self._look_at_score(score)
+            if part_id is None or part_id != self._part_id:
+                self._look_at_score(score, frame_id)
+            self._part_id = part_id
             interval_s = 0.0 if self._last_s is None else monotonic_s - self._last_s  # the first is never used
             self._last_s = monotonic_s
             values, thumbnail = _measure(frame)
             self._look_at_view(np.append(values, interval_s), thumbnail)
             if self._moved():
                 self._forget_scores()  # they say nothing of the parts, and must not when the view is back
-            self._alarms = [*(self._view_alarm() or self._score_alarm()), *self._rate_alarm()]
+            self._alarms = [*(self._view_alarm() or self._part_alarm()), *self._rate_alarm()]
         return self.alarms()
+
+    def false_reject(self, frame_id: int) -> bool:
+        """Take to know that the part of this NG frame is good: evidence that needs no allowance for bad parts.
+
+        The next frame brings the alarm. False where it doesn't count: the frame was not NG in this run under this model
+        and this view, lies more than 10,000 NG parts back, or is marked already.
+        """
+        return self._rejects.false_reject(frame_id)
 
     def alarms(self) -> list[DriftAlarm]:
         """The alarms that stand."""
         return list(self._alarms)
 
     def snapshot(self) -> dict[str, Any]:
-        """What it knows, as plain JSON values: `learning` ([looks, of] or null) and `values`.
+        """What it knows, as plain JSON values: `learning` ([looks, of] or null), `rejects` and `values`.
 
-        Of each value: `now`, the `normal` band, the share `outside` of late, and how `alike` neighbouring looks were
-        while it learned, as a correlation. Above about 0.3, look at fewer frames or expect more false alarms.
+        `rejects` is of `RejectContract`. Of each value: `now`, the `normal` band, the share `outside` of late, and how
+        `alike` neighbouring looks were while it learned, as a correlation. Above about 0.3, look at fewer frames or
+        expect more false alarms.
         """
         return {
             "learning": list(self.learning) if self.learning else None,
+            "rejects": self._rejects.snapshot(),
             "values": {
                 name: {
                     "now": self._values[name],
@@ -149,12 +173,13 @@ class DriftMonitor:
         return [name for name, test in self._tests.items() if test.standing and name != "interval"]
 
     def _forget_scores(self) -> None:
-        self._scores = {name: ChangeDetector(bound, self._looks) for name, bound in self._score_bounds.items()}
+        self._high, self._low = (ChangeDetector(self._level, self._looks) for _ in range(2))
+        self._rejects.forget()
 
-    def _look_at_score(self, score: float) -> None:
-        self._scores["above all"].add(score > self.statistics.max)
-        self._scores["high"].add(score > self.statistics.median)
-        self._scores["low"].add(score < self.statistics.median)
+    def _look_at_score(self, score: float, frame_id: int) -> None:
+        self._rejects.add(score > self.threshold, frame_id)
+        self._high.add(score > self.statistics.median)
+        self._low.add(score < self.statistics.median)
 
     def _look_at_view(self, values: npt.NDArray[np.float64], thumbnail: npt.NDArray[np.float32]) -> None:
         """`values`: brightness, contrast, focus, interval in seconds."""
@@ -202,22 +227,20 @@ class DriftMonitor:
         now, normal = (1 / max(seconds, 1e-6) for seconds in (self._values["interval"], self._bands["interval"].middle))
         return [DriftAlarm("rate", f"frames come more slowly: {now:.3g} a second, {normal:.3g} were normal")]
 
-    def _score_alarm(self) -> list[DriftAlarm]:
-        stood = any(alarm.kind == "scores" for alarm in self._alarms)
+    def _part_alarm(self) -> list[DriftAlarm]:
+        stood = any(alarm.kind in ("rejects", "scores") for alarm in self._alarms)
         if not stood and any(test.suspicious for name, test in self._tests.items() if name != "interval"):
             return []  # wait whether it is the view
-        above_all, high, low = self._scores.values()
+        unsure = "; the view is still being learned, so it may be the light" if self.learning else ""
+        if (text := self._rejects.alarm) is not None:
+            return [DriftAlarm("rejects", text + unsure)]
         median = f"the median of the good calibration scores ({self.statistics.median:.4g})"
-        if above_all.standing:
-            seen = f"worse {_THAN}: {above_all.share:.0%} of them score above all good calibration scores"
-            seen += f" ({self.statistics.max:.4g})"
-        elif high.standing:
-            seen = f"worse {_THAN}: {high.share:.0%} of them score above {median}"
-        elif low.standing:
-            seen = f"other {_THAN}: {low.share:.0%} of them score below {median}"
+        if self._high.standing:
+            seen = f"worse {_THAN}: {self._high.share:.0%} of them score above {median}"
+        elif self._low.standing:
+            seen = f"other {_THAN}: {self._low.share:.0%} of them score below {median}"
         else:
             return []
-        unsure = "; the view is still being learned, so it may be the light" if self.learning else ""
         return [DriftAlarm("scores", f"parts look {seen}{unsure}")]
 
 

@@ -176,6 +176,10 @@ class Line:
         """
         self._model.put_shadow(detector, before)
 
+    def false_reject(self, camera: str, frame_id: int) -> bool:
+        """Tell the drift monitor that the part of an NG frame of this run is good, as `DriftMonitor.false_reject`."""
+        return self._results.false_reject(camera, frame_id)
+
     def run(self) -> Summary:
         """Inspect until the sources end, or until SIGTERM, Ctrl-C or `stop`; then everything is flushed and closed.
 

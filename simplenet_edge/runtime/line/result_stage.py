@@ -58,6 +58,7 @@ class ResultStage:
         self._reported_s = -math.inf
         self._monitors: dict[tuple[str, str | None], tuple[Detector, DriftMonitor]] = {}  # of camera and recipe
         self._drift_shown: dict[str, DriftMonitor] = {}  # of each camera the one used last
+        self._drift_lock = threading.Lock()  # marks come from other threads
         self._on_result = on_result
         self._grace_s = grace_s
         self._last_reasons: dict[str, str | None] = {}
@@ -83,6 +84,12 @@ class ResultStage:
                 return self._queue.put(inspected, timeout=_POLL_S)
             except queue.Full:
                 self._release(since_s)
+
+    def false_reject(self, camera: str, frame_id: int) -> bool:
+        """Tell the camera's drift monitor that the part of an NG frame is good; False where it doesn't count there."""
+        with self._drift_lock:
+            monitors = [monitor for (name, _), (_, monitor) in self._monitors.items() if name == camera]
+            return any(monitor.false_reject(frame_id) for monitor in monitors)
 
     def check(self) -> None:
         """Raise what went wrong in the thread."""
@@ -157,20 +164,15 @@ class ResultStage:
         """Look at the frame, keep the camera's alarms up to date; the reason why the frame is INVALID, if it is."""
         if self._drift is None:
             return None
-        camera, key = record.camera, (record.camera, record.part.recipe)
-        known = self._monitors.get(key)
-        if known is None or known[0].spec != detector.spec:
-            monitor = DriftMonitor(detector.score_statistics, self._drift, live=camera in self._paced)
-        else:
-            monitor = known[1]
-            if known[0] is not detector:  # another model that takes the same frames
-                monitor.judge_by(detector.score_statistics)
-        self._monitors[key] = (detector, monitor)
-        self._drift_shown[camera] = monitor
-        alarms = monitor.observe(detection.model_frame, detection.score, record.monotonic_s)
+        camera, part = record.camera, record.part
+        with self._drift_lock:
+            monitor = self._drift_shown[camera] = self._monitor(camera, part.recipe, detector)
+            frame, score = detection.model_frame, detection.score
+            alarms = monitor.observe(frame, score, record.monotonic_s, record.frame_id, part.id)
         if time.monotonic() - self._reported_s > _REPORT_S:
             self._reported_s = time.monotonic()
-            self._status.put_drift({name: shown.snapshot() for name, shown in self._drift_shown.items()})
+            with self._drift_lock:
+                self._status.put_drift({name: shown.snapshot() for name, shown in self._drift_shown.items()})
         standing = {alarm.kind for alarm in alarms}
         for kind in get_args(AlarmKind):
             if kind not in standing and self._status.clear_alarm(kind, camera):
@@ -181,6 +183,19 @@ class ResultStage:
         if self._drift.invalidate and (view := next((a for a in alarms if a.kind == "view"), None)):
             return view.text, "watch"
         return None
+
+    def _monitor(self, camera: str, recipe: str | None, detector: Detector) -> DriftMonitor:
+        """The monitor of a camera and a recipe, which judges by the scores of this detector's model."""
+        point, statistics = detector.operating_point, detector.score_statistics
+        known = self._monitors.get((camera, recipe))
+        if known is None or known[0].spec != detector.spec:
+            monitor = DriftMonitor(point, statistics, self._drift, live=camera in self._paced)
+        else:
+            monitor = known[1]
+            if known[0] is not detector:  # another model that takes the same frames
+                monitor.judge_by(point, statistics)
+        self._monitors[camera, recipe] = (detector, monitor)
+        return monitor
 
 
 def _regions(record: FrameRecord, detection: Detection, pixel_threshold: float | None) -> tuple[Region, ...] | None:

@@ -6,13 +6,14 @@ import dataclasses
 import re
 import threading
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.runtime.line.line import Line
 from simplenet_edge.runtime.line.model_loader import ModelLoader
-from simplenet_edge.runtime.teach.pictures import kept_pictures, kept_recipe
+from simplenet_edge.runtime.teach.pictures import kept_pictures, kept_record
 from simplenet_edge.runtime.teach.teach import MarkedPictures, Picture, taught_path, teach
 
 __all__ = ["LineTeacher"]
@@ -29,13 +30,15 @@ class LineTeacher:
 
     def __init__(self, line: Line, loader: ModelLoader, keep: Path, recipe: str) -> None:
         self._line, self._loader, self._keep, self._recipe = line, loader, keep, recipe
+        self._started = datetime.now(timezone.utc)
         self._teaching = threading.Lock()
 
     def teach(self, good: Sequence[str], bad: Sequence[str], by: str) -> str:
         """Teach with pictures by their names in the folder; says what became of it.
 
-        All other rejected parts that are kept must stay rejected. Raises what `teach` and the loading of a model raise,
-        DataError for a picture that is not kept, ConfigError for one of another recipe or during another lesson.
+        All other rejected parts that are kept must stay rejected. The drift monitor is told of the false rejects, also
+        where the lesson is refused. Raises what `teach` and the loading of a model raise, DataError for a picture that
+        is not kept, ConfigError for one of another recipe or during another lesson.
         """
         if not by.strip():
             raise ConfigError("say who marks the parts: the lesson's record names them")
@@ -44,11 +47,15 @@ class LineTeacher:
         try:
             bundle = self._line.newest
             spec = bundle.manifest.input
+            paths = [self._path(name) for name in good]
             marked = MarkedPictures(
-                [Picture(name, read_image(self._path(name), spec.bit_depth)) for name in good],
+                [Picture(name, read_image(path, spec.bit_depth)) for name, path in zip(good, paths, strict=True)],
                 [Picture(name, read_image(self._path(name), spec.bit_depth)) for name in bad],
                 kept_pictures(self._keep, spec, recipe=self._recipe),
             )
+            for record in map(kept_record, paths):
+                if record.wall_time >= self._started:  # another run's frames have the same numbers
+                    self._line.false_reject(record.camera, record.frame_id)
             taught, lesson = teach(bundle, marked, taught_path(bundle), by=by.strip())
             detector = dataclasses.replace(self._loader, path=taught.path).load()
             self._line.put_shadow(detector, dataclasses.replace(self._loader, path=bundle.path).load)
@@ -64,7 +71,7 @@ class LineTeacher:
         path = self._keep / f"{name}.png"
         if not _NAME.fullmatch(name) or not path.is_file():
             raise DataError(f"{name}: not among the pictures in {self._keep}; it may have made room for newer ones")
-        if (recipe := kept_recipe(path)) not in (None, self._recipe):
+        if (recipe := kept_record(path).recipe) not in (None, self._recipe):
             raise ConfigError(
                 f"{name} was judged by recipe {recipe}, and only {self._recipe} can be taught here; run: "
                 "simplenet-edge teach with that recipe's bundle"

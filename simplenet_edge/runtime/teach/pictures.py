@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from simplenet_edge.errors import DataError
 from simplenet_edge.imaging.decode import read_image
@@ -12,10 +14,19 @@ from simplenet_edge.imaging.folder import image_files
 from simplenet_edge.runtime.teach.teach import Picture
 from simplenet_edge.spec import InputSpec
 
-__all__ = ["MOST_KEPT", "kept_pictures", "kept_recipe", "read_pictures"]
+__all__ = ["MOST_KEPT", "KeptRecord", "kept_pictures", "kept_record", "read_pictures"]
 
 MOST_KEPT = 200
 """Pictures of rejected parts that a lesson looks at."""
+
+
+class KeptRecord(NamedTuple):
+    """Which frame a kept picture is of; `wall_time` is UTC."""
+
+    recipe: str | None
+    camera: str
+    frame_id: int
+    wall_time: datetime
 
 
 def read_pictures(places: Sequence[Path], spec: InputSpec) -> list[Picture]:
@@ -37,19 +48,20 @@ def kept_pictures(folder: Path, spec: InputSpec, most: int = MOST_KEPT, recipe: 
     rejected = folder / "ng"
     if not rejected.is_dir():
         raise DataError(f"{folder}: expected the folder of run --keep with ng inside, found none; name that folder")
-    paths = [path for path in _files(rejected) if recipe is None or kept_recipe(path) == recipe]
+    paths = [path for path in _files(rejected) if recipe is None or kept_record(path).recipe == recipe]
     return read_pictures(paths[-most:], spec)
 
 
-def kept_recipe(picture: Path) -> str | None:
-    """The recipe of a picture that `run --keep` wrote, from its record; None where it names none."""
+def kept_record(picture: Path) -> KeptRecord:
+    """What the record beside a kept picture says. Raises DataError."""
     try:
-        recipe = json.loads(picture.with_suffix(".json").read_bytes())["recipe"]
+        about = json.loads(picture.with_suffix(".json").read_bytes())
+        recipe, time = about["recipe"], datetime.fromisoformat(about["wall_time"])
+        return KeptRecord(None if recipe is None else str(recipe), str(about["camera"]), int(about["frame_id"]), time)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{picture}: its record can't be read ({error}); leave the files of --keep as they are"
         ) from error
-    return None if recipe is None else str(recipe)
 
 
 def _files(folder: Path) -> list[Path]:

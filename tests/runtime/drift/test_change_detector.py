@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simplenet_edge.runtime.drift.change_detector import Band, ChangeDetector, exceedance_bound
 
@@ -112,3 +114,42 @@ def test_evidence_is_suspicious_before_it_is_an_alarm() -> None:
         detector.add(True)
     assert detector.suspicious
     assert not detector.standing
+
+
+LOOKS = st.lists(st.booleans(), max_size=60)
+
+
+@given(st.floats(1e-4, 0.95), LOOKS)
+def test_evidence_grows_by_at_most_one_a_look_at_the_bound(bound: float, looks: list[bool]) -> None:
+    """What both promises follow from: under the bound, evidence less the number of looks is a supermartingale."""
+    before, inside, outside = (ChangeDetector(bound, math.inf) for _ in range(3))
+    for look in looks:
+        for detector in (before, inside, outside):
+            detector.add(look)
+    inside.add(False)
+    outside.add(True)
+    for rate in (bound, bound / 2, 0):
+        mean = (1 - rate) * inside.evidence + rate * outside.evidence
+        assert mean <= (before.evidence + 1) * (1 + 1e-9)
+
+
+@given(st.floats(1e-3, 0.95), st.lists(st.integers(0, 80), min_size=1, max_size=20))
+def test_looks_inside_can_be_taken_at_once(bound: float, gaps: list[int]) -> None:
+    singly, at_once = ChangeDetector(bound, 100.0), ChangeDetector(bound, 100.0)
+    for gap in gaps:
+        for _ in range(gap):
+            singly.add(False)
+        at_once.skip(gap)
+        assert (at_once.standing, at_once.evidence) == (singly.standing, pytest.approx(singly.evidence))
+        assert at_once.share == pytest.approx(singly.share)
+        for detector in (singly, at_once):
+            detector.add(True)
+
+
+def test_a_rate_of_twice_a_small_bound_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    detector, looks = ChangeDetector(0.01, 1e6, memory=1000), 0
+    while not detector.standing:
+        detector.add(bool(rng.random() < 0.02))
+        looks += 1
+    assert looks < 10_000

@@ -267,6 +267,25 @@ def test_a_view_alarm_makes_frames_invalid_where_asked(bundle: Bundle) -> None:
     assert [alarm["kind"] for alarm in line.status.snapshot().to_dict()["alarms"]] == ["view"]
 
 
+def test_false_rejects_that_somebody_marks_raise_an_alarm(bundle: Bundle) -> None:
+    kept, belt = Kept(), LiveBelt(bad=tuple(range(50, 80)))
+    with open_engine(bundle, "fake") as engine:
+        line = Line([belt], Detector(engine), [kept], LineConfig(drift=DriftConfig(bad_share=0.9)))
+        assert not line.false_reject("live", 50)  # nothing has come yet
+        with running(line):
+            belt.step(80)
+            kept.wait_for(80)
+            assert line.status.snapshot().alarms == ()
+            assert all(line.false_reject("live", i) for i in belt.bad)
+            assert not line.false_reject("live", 49)
+            assert not line.false_reject("other", 50)
+            belt.step()
+            kept.wait_for(81)
+            (alarm,) = line.status.snapshot().alarms
+    assert (alarm.kind, alarm.camera) == ("rejects", "live")
+    assert "30 of the last 30 parts were NG and marked as good" in alarm.text
+
+
 class Darkening(Belt):
     """Half the light from some frame on."""
 

@@ -115,6 +115,7 @@ def test_a_part_is_marked_good_learned_compared_used_and_unlearned(line: Running
     until(lambda: line.get("api/status")["model"]["swap_to"] == "shadow")
     assert line.inspect("again", first) == "NG"  # the shadow decides nothing
     until(lambda: line.get("api/status")["shadow"]["ng_to_ok"] == 1)
+    until(lambda: next(iter(line.get("api/status")["watch"].values()))["rejects"]["marked_good"] == 1)
 
     assert line.post("api/swap")[0] == 200
     assert line.inspect("used", first) == "OK"
