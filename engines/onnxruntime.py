@@ -118,10 +118,13 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         return [(CUDA_PROVIDER, {"use_tf32": "0"}), (CPU_PROVIDER, {})]
 
 
-def cpu_session(graph: bytes) -> Any:
+def cpu_session(graph: bytes, threads: int | None = None) -> Any:
     """A session on the CPU with the engine's options, outside of any engine. Raises EngineUnavailable."""
     onnxruntime = _import_library("ort")
-    return onnxruntime.InferenceSession(graph, session_options(onnxruntime), providers=[CPU_PROVIDER])
+    options = session_options(onnxruntime)
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(graph, options, providers=[CPU_PROVIDER])
 
 
 def session_options(onnxruntime: Any) -> Any:

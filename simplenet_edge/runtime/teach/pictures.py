@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,16 +41,17 @@ def read_pictures(places: Sequence[Path], spec: InputSpec) -> list[Picture]:
     return found
 
 
-def kept_pictures(folder: Path, spec: InputSpec, most: int = MOST_KEPT, recipe: str | None = None) -> list[Picture]:
-    """The newest rejected parts, at most so many, of a folder that `run --keep` fills; of one recipe, or of any.
+def kept_pictures(folder: Path, spec: InputSpec, most: int = MOST_KEPT, recipe: str | None = None) -> Iterator[Picture]:
+    """The rejected parts, at most so many, of a folder that `run --keep` fills, the newest first; each is read in turn.
 
-    Raises DataError.
+    Of one recipe, or of any. Raises DataError.
     """
     rejected = folder / "ng"
     if not rejected.is_dir():
         raise DataError(f"{folder}: expected the folder of run --keep with ng inside, found none; name that folder")
-    paths = [path for path in _files(rejected) if recipe is None or kept_record(path).recipe == recipe]
-    return read_pictures(paths[-most:], spec)
+    paths = (path for path in reversed(_files(rejected)) if recipe is None or kept_record(path).recipe == recipe)
+    for path in islice(paths, most):
+        yield Picture(path.name, read_image(path, spec.bit_depth))
 
 
 def kept_record(picture: Path) -> KeptRecord:

@@ -16,32 +16,35 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from simplenet_edge.bundle import Bundle, golden_files, require_place, write_bundle
 from simplenet_edge.contract import COORDINATES, FRAMES, MAP, SCORE
 from simplenet_edge.engines.onnxruntime import cpu_session
-from simplenet_edge.errors import DataError, LessonRefused
+from simplenet_edge.errors import DataError, EngineInputError, LessonRefused
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.runtime.detector import engine_frame
-from simplenet_edge.runtime.teach.graph_memory import GraphMemory, Rows, with_coordinates
+from simplenet_edge.runtime.teach.choice import Seen, cells_above, thinned, views_of
+from simplenet_edge.runtime.teach.graph_memory import GraphMemory, with_coordinates
 from simplenet_edge.runtime.teach.lesson import LESSON_NAME, Lesson, LessonPicture, lesson_folder, read_lessons
 from simplenet_edge.spec import Frames, Prediction
 
 __all__ = ["MarkedPictures", "Picture", "taught_path", "teach"]
 
+_log = logging.getLogger(__name__)
+
 _TRIES = ((1.0, 2.0), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0))
 """Which patches are learned: those whose values are above a share of the way from the median good score to the
 threshold, and how far they are apart at least, in the least distance that counts. As few as suffice."""
-_VIEWS = 4  # of each part
+_KEPT_BYTES = 2**29  # frames of kept pictures, together
 _NAMED = 5  # pictures that a message names
 
 
@@ -56,20 +59,13 @@ class Picture(NamedTuple):
 class MarkedPictures:
     """What is taught: `good` parts that were rejected, `bad` parts, and `kept` pictures of parts that were rejected.
 
-    None of the `kept` is marked: each counts as bad, unless it is one of the good ones.
+    None of the `kept` is marked: each counts as bad, unless it is one of the good ones. They are read one by one, as
+    long as there is room for their frames; one that the bundle does not take is passed over.
     """
 
     good: Sequence[Picture]
     bad: Sequence[Picture] = ()
-    kept: Sequence[Picture] = ()
-
-
-class _Seen(NamedTuple):
-    """What a graph says of one frame: its score, its map `(H, W)`, and its patches `(d, h, w)`."""
-
-    score: float
-    map: npt.NDArray[np.float32]
-    patches: npt.NDArray[np.float32]
+    kept: Iterable[Picture] = ()
 
 
 class _Student:
@@ -78,23 +74,27 @@ class _Student:
     def __init__(self, graph: bytes) -> None:
         self.graph = graph
         self.memory = GraphMemory(graph)
-        self._session = cpu_session(with_coordinates(graph))
+        self._session = cpu_session(with_coordinates(graph), threads=1)  # the line needs the others
 
-    def look(self, frame: Frames) -> _Seen:
-        """One frame uint8 `(H, W, 3)`."""
+    def score(self, frame: Frames) -> float:
+        """Of one frame uint8 `(H, W, 3)`."""
+        return float(self._session.run([SCORE], {FRAMES: frame[np.newaxis]})[0][0])
+
+    def look(self, frame: Frames) -> Seen:
+        """All that it says of the frame."""
         score, maps, patches = self._session.run([SCORE, MAP, COORDINATES], {FRAMES: frame[np.newaxis]})
-        return _Seen(float(score[0]), maps[0], patches[0])
+        return Seen(float(score[0]), maps[0], patches[0])
 
 
 @dataclass(frozen=True)
 class _Taught:
-    """A precision before and after the lesson, and what it says of the frames of each group then."""
+    """A precision before and after the lesson, and how it scores the frames of each group then."""
 
     threshold: float
     old: _Student
-    before: dict[str, list[_Seen]]
+    before: dict[str, list[float]]
     new: _Student
-    after: dict[str, list[_Seen]]
+    after: dict[str, list[float]]
 
     @property
     def patches(self) -> int:
@@ -165,14 +165,23 @@ def taught_path(bundle: Bundle) -> Path:
 
 def _groups(bundle: Bundle, marked: MarkedPictures) -> dict[str, list[Picture]]:
     """The pictures as the engine takes them, and the golden frames; one that is kept and marked counts as marked."""
-    good, bad, kept = (
-        [Picture(name, engine_frame(image, bundle)) for name, image in group]
-        for group in (marked.good, marked.bad, marked.kept)
+    good, bad = (
+        [Picture(name, engine_frame(image, bundle)) for name, image in group] for group in (marked.good, marked.bad)
     )
     known = [{frame.tobytes() for _, frame in group} for group in (good, bad)]
     if both := [name for name, frame in bad if frame.tobytes() in known[0]]:
         raise DataError(f"{', '.join(both[:_NAMED])}: marked good and bad; mark each picture once")
-    kept = [one for one in kept if not any(one.image.tobytes() in frames for frames in known)]
+    kept, room = [], _KEPT_BYTES
+    for name, image in marked.kept:
+        try:
+            frame = engine_frame(image, bundle)
+        except EngineInputError as error:
+            _log.warning("%s is not held against the lesson: %s", name, error)
+            continue
+        if (room := room - frame.nbytes) < 0:
+            break
+        if not any(frame.tobytes() in frames for frames in known):
+            kept.append(Picture(name, frame))
     golden = [Picture(f"golden frame {i}", frame) for i, frame in enumerate(bundle.golden()[0])]
     return {"good": good, "bad": bad, "kept": kept, "golden": golden}
 
@@ -189,89 +198,49 @@ def _teach(bundle: Bundle, family: Sequence[str], groups: Mapping[str, Sequence[
     The first of them says which patches are learned; each learns how it sees those itself.
     """
     old = {name: _Student(bundle.graph(name)) for name in family}
-    before = {name: _look(student, groups) for name, student in old.items()}
     limits = {name: bundle.record(name).operating_point.threshold for name in family}
 
-    def rejected(seen: Mapping[str, Sequence[_Seen]]) -> list[int]:
-        """Which good ones are rejected in any of the precisions."""
-        return sorted({i for name, ones in seen.items() for i, one in enumerate(ones) if one.score > limits[name]})
+    def rejected(students: Mapping[str, _Student]) -> list[Picture]:
+        """The good ones that are rejected in any of the precisions."""
+        return [
+            one
+            for one in groups["good"]
+            if any(student.score(one.image) > limits[name] for name, student in students.items())
+        ]
 
-    wrong = rejected({name: seen["good"] for name, seen in before.items()})
-    new, after, left = old, before, wrong
-    views = [view for i in wrong for view in _views(groups["good"][i].image, before[family[0]]["good"][i])]
+    wrong = left = rejected(old)
+    new, leader, median = old, family[0], bundle.record(family[0]).score_statistics.median
+    views = [view for one in wrong for view in views_of(one.image, old[leader].look(one.image))]
     shown = {name: [student.look(view) for view in views] for name, student in old.items()}
-    leader, median = family[0], bundle.record(family[0]).score_statistics.median
     for share, apart in _TRIES if wrong else ():
-        cells = _cells_above(shown[leader], median + share * (limits[leader] - median))
+        cells = cells_above(shown[leader], median + share * (limits[leader] - median))
         rows = {
             name: np.concatenate([one.patches[:, of].T for one, of in zip(seen, cells, strict=True)])
             for name, seen in shown.items()
         }
-        chosen = _thinned(rows[leader], apart * old[leader].memory.floor)
+        chosen = thinned(rows[leader], apart * old[leader].memory.floor)
         if len(chosen) > (room := min(student.memory.spare for student in old.values())):
             raise LessonRefused(
-                f"the memory has room for {room} more patches, and these parts have {len(chosen)} that it must learn: "
-                "mark fewer, or train again with the pictures of all lessons"
+                f"there is room for {room} more patches, and these parts have {len(chosen)} that must be learned: mark "
+                "fewer, or train again with the pictures of all lessons"
             )
         new = {name: _Student(student.memory.with_patches(rows[name][chosen])) for name, student in old.items()}
-        after = {name: _look(student, groups) for name, student in new.items()}
-        if not (left := rejected({name: seen["good"] for name, seen in after.items()})):
+        if not (left := rejected(new)):
             break
     if left:
-        names = [groups["good"][i].name for i in left]
+        names = [one.name for one in left]
         raise LessonRefused(
             f"{', '.join(names[:_NAMED])}: still rejected when every patch of theirs is known; train again with them",
             names,
         )
-    return {name: _Taught(limits[name], old[name], before[name], new[name], after[name]) for name in family}
+    return {
+        name: _Taught(limits[name], old[name], _scores(old[name], groups), new[name], _scores(new[name], groups))
+        for name in family
+    }
 
 
-def _look(student: _Student, groups: Mapping[str, Sequence[Picture]]) -> dict[str, list[_Seen]]:
-    return {group: [student.look(frame) for _, frame in ones] for group, ones in groups.items()}
-
-
-def _views(frame: Frames, seen: _Seen) -> list[Frames]:
-    """A frame as it is, and moved by quarters of the way from one patch to the next, its edges repeated.
-
-    The memory sees patches at fixed places, and no part lies twice in just the same one.
-    """
-    height, width = frame.shape[:2]
-    rows, columns = seen.patches.shape[1:]
-    moved = []
-    for i in range(_VIEWS):
-        down, right = round(i * height / rows / _VIEWS), round(i * width / columns / _VIEWS)
-        wider = cv2.copyMakeBorder(frame, down, 0, right, 0, cv2.BORDER_REPLICATE)
-        moved.append(np.ascontiguousarray(wider[:height, :width], np.uint8))
-    return moved
-
-
-def _cells_above(views: Sequence[_Seen], level: float) -> list[npt.NDArray[np.bool_]]:
-    """The patches bool `(h, w)` of frames, in whose neighbourhood their maps are above a level.
-
-    `views` are those of `_views`, frame after frame: of a moved one only where the frame itself has such patches, which
-    its repeated edge may have as well.
-    """
-    found = []
-    for i, seen in enumerate(views):
-        (height, width), (rows, columns) = seen.map.shape, seen.patches.shape[1:]
-        reach_hw = -(-height // rows), -(-width // columns)  # one patch to each side
-        highest = np.asarray(cv2.dilate(seen.map, np.ones((2 * reach_hw[0] + 1, 2 * reach_hw[1] + 1), np.uint8)))
-        y, x = (((np.arange(n) + 0.5) * side / n).astype(int) for n, side in ((rows, height), (columns, width)))
-        above = np.asarray(highest[np.ix_(y, x)] > level)
-        if i % _VIEWS == 0:
-            near = cv2.dilate(above.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        found.append(above & near)
-    return found
-
-
-def _thinned(rows: Rows, apart: float) -> list[int]:
-    """Indices of rows that are `apart`, each the farthest from those before; all others are nearer to one of them."""
-    chosen: list[int] = []
-    distances = np.full(len(rows), np.inf)
-    while len(chosen) < len(rows) and distances.max() > apart:
-        chosen.append(int(distances.argmax()))
-        distances = np.minimum(distances, np.linalg.norm(rows - rows[chosen[-1]], axis=1))
-    return chosen
+def _scores(student: _Student, groups: Mapping[str, Sequence[Picture]]) -> dict[str, list[float]]:
+    return {group: [student.score(frame) for _, frame in ones] for group, ones in groups.items()}
 
 
 def _require_caught(taught: Mapping[str, _Taught], groups: Mapping[str, Sequence[Picture]]) -> None:
@@ -284,7 +253,7 @@ def _require_caught(taught: Mapping[str, _Taught], groups: Mapping[str, Sequence
         for picture, before, after in zip(
             groups[group][at:], one.before[group][at:], one.after[group][at:], strict=True
         )
-        if before.score > one.threshold >= after.score
+        if before > one.threshold >= after
     }
     if passing:
         more = f" and {len(passing) - _NAMED} more" if len(passing) > _NAMED else ""
@@ -306,8 +275,8 @@ def _evidence(
             encoded, data = cv2.imencode(".png", frame)
             assert encoded
             files[file] = data.tobytes()
-            before = {precision: one.before[mark][i].score for precision, one in taught.items()}
-            after = {precision: one.after[mark][i].score for precision, one in taught.items()}
+            before = {precision: one.before[mark][i] for precision, one in taught.items()}
+            after = {precision: one.after[mark][i] for precision, one in taught.items()}
             pictures.append(LessonPicture(name, mark, file, before, after))
     return tuple(pictures), files
 
@@ -321,8 +290,8 @@ def _rewritten(bundle: Bundle, taught: Mapping[str, _Taught]) -> dict[str, bytes
         if one.patches == 0:
             continue
         files[bundle.record(name).graph] = one.new.graph
-        score, maps = zip(*((seen.score, seen.map) for seen in one.after["golden"]), strict=True)
-        said = Prediction(np.array(score, np.float32), np.stack(maps))
+        seen = [one.new.look(frame) for frame in frames]
+        said = Prediction(np.array([of.score for of in seen], np.float32), np.stack([of.map for of in seen]))
         if name in own:
             own[name] = said
         elif name == "fp32":
@@ -333,4 +302,4 @@ def _rewritten(bundle: Bundle, taught: Mapping[str, _Taught]) -> dict[str, bytes
 def _largest_change(one: _Taught) -> float:
     """Of a golden score."""
     pairs = zip(one.before["golden"], one.after["golden"], strict=True)
-    return max(abs(after.score - before.score) for before, after in pairs)
+    return max(abs(after - before) for before, after in pairs)

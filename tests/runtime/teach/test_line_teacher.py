@@ -80,7 +80,9 @@ def line(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             assert text, "it ended before it served its page"
             if found := re.search(r"monitor page: (\S+)", text):
                 url = found[1]
-        yield RunningLine(url, incoming, tmp_path / "kept", bundle, tmp_path / "v.jsonl")
+        line = RunningLine(url, incoming, tmp_path / "kept", bundle, tmp_path / "v.jsonl")
+        until(lambda: line.get("api/status")["state"] == "running")  # what lay in the folder before is not inspected
+        yield line
     finally:
         process.terminate()
         process.wait(30)
