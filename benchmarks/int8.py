@@ -1,11 +1,11 @@
-"""What INT8 costs in accuracy, with the head trained on the quantised backbone, and with the float run's head on it.
+"""What INT8 costs in accuracy, backbone and head, learned, and with the float run's head on the quantised backbone.
 
     python benchmarks/int8.py --shared FOLDER --work FOLDER
 
-For each set and seed a default training, and the same with its backbone in INT8 (`training/int8.py`): image AUROC,
-AUPRO, false rejects and recall at the run's own threshold, with all convolutions of the backbone in INT8. `unlearned`
-is the float run on the quantised backbone, as every toolkit does it that quantises after training, at the float run's
-threshold. A row for each set, seed and way goes into `results/int8.json`; rows that are there are not measured again.
+For each set and seed a default training, and the same in INT8 (`training/int8.py`): image AUROC, AUPRO, false rejects
+and recall at the run's own threshold. `unlearned` is the float run's head, in float, on the quantised backbone, as
+every toolkit does it that quantises after training, at the float run's threshold. A row for each set, seed and way goes
+into `results/int8.json`; rows that are there are not measured again.
 """
 
 from __future__ import annotations

@@ -5,9 +5,7 @@
 All take uint8 frames `(1, H, W, 3)` and give score and map. Weights are random and INT8 is calibrated on noise: neither
 time nor size depends on them. `speedup` is over the FP32 graph in the same runtime, median over the rounds. CPUs
 compute FP16 graphs in float32. For INT8 on a CPU, OpenVINO is the runtime to use: ONNX Runtime is slower with Q/DQ.
-
-`int8 head` bounds what INT8 could save in the head: the INT8 graph with all convolutions of the head and the memory's
-product rounded as well, by scales that mean nothing. It is timed, and is no precision of a bundle.
+`int8 backbone` is INT8 with its head in float, for comparison: no precision of a bundle.
 """
 
 from __future__ import annotations
@@ -20,19 +18,16 @@ import onnx
 import torch
 from fusion import onnxruntime_call, openvino_call
 from machine import interleaved_ms, machine, summary, write_result
-from onnx import helper, numpy_helper
 
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
-from simplenet_edge.export.graph_editing import copy_of, drop_unused
 from simplenet_edge.export.precision.fp16 import to_fp16
-from simplenet_edge.export.precision.int8 import backbone_nodes, with_int8_weights
+from simplenet_edge.export.precision.int8 import with_int8_weights
 from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.build import build_simplenet
-from simplenet_edge.model.quantization import INT8_MAX, quantized
+from simplenet_edge.model.int8 import int8_model
 
 MODELS = {"wide_resnet50_2": 288, "efficientnet_lite0": 256}
-HEAD = ("head.branches", "head.mix", "head.tail", "head.memory.products")
 RUNTIMES = {"openvino": openvino_call, "onnxruntime": onnxruntime_call}
 
 
@@ -41,41 +36,15 @@ def graphs(backbone: str, frames: np.ndarray[Any, Any]) -> dict[str, onnx.ModelP
     model = build_simplenet(backbone, random_weights=True, size_hw=frames.shape[1:3]).eval()
     fp32 = to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec)
     images = model.normalize(torch.from_numpy(frames))
-    model.backbone.body = quantized(model.backbone.body, lambda: [images])
-    rounded = with_int8_weights(to_onnx(DeployedSimpleNet(model, choose_forms(model)), model.input_spec))
+    rounded = int8_model(model, lambda: [images]).eval()
+    model.backbone = rounded.backbone
+    int8 = (to_onnx(DeployedSimpleNet(each, choose_forms(each)), model.input_spec) for each in (rounded, model))
+    names = ("int8", "int8 backbone")
     return {
         "fp32": fp32,
         "fp16": to_fp16(fp32, {}).graph,
-        "int8": to_fp16(rounded, {}, backbone_nodes(rounded)).graph,
-        "int8 head": with_int8_head(rounded),
+        **dict(zip(names, map(with_int8_weights, int8), strict=True)),
     }
-
-
-def with_int8_head(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which each convolution and the memory's product read INT8, their constants stored as such."""
-    graph = copy_of(model)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
-    scale, zero = "head.scale", "head.zero"
-    added = {scale: np.float32(1 / INT8_MAX), zero: np.int8(0)}
-    nodes = []
-    for node in graph.graph.node:
-        if any(name.startswith(HEAD) for name in node.input[1:]) and node.op_type in ("Conv", "MatMul"):
-            read, weight = node.input[:2]
-            node.input[0], node.input[1] = f"{node.name}/rounded", f"{weight}/rounded"
-            added[f"{weight}/int8"] = np.clip(np.rint(constants[weight] * INT8_MAX), -INT8_MAX, INT8_MAX).astype(
-                np.int8
-            )
-            nodes += [
-                helper.make_node("QuantizeLinear", [read, scale, zero], [f"{node.name}/int8"]),
-                helper.make_node("DequantizeLinear", [f"{node.name}/int8", scale, zero], [node.input[0]]),
-                helper.make_node("DequantizeLinear", [f"{weight}/int8", scale, zero], [node.input[1]]),
-            ]
-        nodes.append(node)
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    graph.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in added.items())
-    drop_unused(graph.graph)
-    return graph
 
 
 def measure(backbone: str, side: int, rounds: int, threads: int) -> dict[str, Any]:
@@ -113,7 +82,7 @@ def main() -> None:
             print(f"{backbone} {MODELS[backbone]}², {runtime}")
             for name, row in models[backbone][runtime].items():
                 size = models[backbone]["bytes"][name] / 1e6
-                print(f"  {name:9} {row['p50_ms']:9.2f} ms  {row['speedup']:.2f} x fp32  {size:7.1f} MB")
+                print(f"  {name:13} {row['p50_ms']:9.2f} ms  {row['speedup']:.2f} x fp32  {size:7.1f} MB")
     versions = machine("onnxruntime", "openvino", "onnx")
     path = write_result(
         arguments.name,

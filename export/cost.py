@@ -76,7 +76,9 @@ def form_costs(model: SimpleNet) -> dict[LayerForm, list[Cost]]:
 
 
 def choose_forms(model: SimpleNet) -> list[LayerForm]:
-    """The cheapest form: the better of `full` and `pooled` for each layer, or `embed` for all."""
+    """The cheapest form: the better of `full` and `pooled` for each layer, or `embed` for all; `pooled` for INT8."""
+    if model.head_quantizer is not None:
+        return ["pooled"] * len(model.grids)
     costs = form_costs(model)
     separate: list[LayerForm] = [
         "full" if full.weight <= pooled.weight else "pooled"

@@ -38,7 +38,7 @@ class CalibrationEvidence:
 class PrecisionEvidence:
     """A lower precision: what it is made of, and the acceptance test that it passed."""
 
-    int8_layers: int  # convolutions that compute in INT8; all of the backbone's, or none
+    int8_layers: int  # convolutions and products that compute in INT8: backbone, head and memory, or none
     kept_float: dict[str, str]  # nodes whose values don't fit into float16 -> why
     proof: dict[str, Comparison]  # of a model of its own: how far the folded module and the graph are from it
     calibration: CalibrationEvidence

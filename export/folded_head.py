@@ -8,11 +8,13 @@ What a layer does, with `P_l` and `M` of `simplenet_edge.export.fold`:
              their columns of M on the layer's own grid, resized and added up
     embed    the same rows, resized and joined over the layers, then one 1x1 convolution with M for all of them
 
-Where the model has a memory, its distances are added behind the last layer.
+Where the model has a memory, its distances are added behind the last layer. An INT8 model's head is `pooled`: both
+convolutions of a layer and the memory's product read rounded values and weights that are integers.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,9 +23,12 @@ from torch import Tensor, nn
 
 from simplenet_edge.contract import FAR
 from simplenet_edge.export.fold import Affine, first_affine, group_count, head_stages
+from simplenet_edge.export.int8_constants import Int8Constant, Int8Conv2d, exact_scales
 from simplenet_edge.model.geometry import Grid
+from simplenet_edge.model.head_quantizer import HeadQuantizer
 from simplenet_edge.model.memory import PatchMemory
 from simplenet_edge.model.patches import embedding_matrices, grid_resize
+from simplenet_edge.model.quantization import Quantizer, weight_scales
 from simplenet_edge.model.simplenet import SimpleNet
 
 __all__ = ["FoldedHead", "LayerForm"]
@@ -47,7 +52,13 @@ class FoldedMemory(nn.Module):
     def __init__(self, memory: PatchMemory, grid: Grid, dtype: torch.dtype) -> None:
         super().__init__()
         patches = (memory.distance_scale.double() * memory.patches.double()).cpu()
-        self.register_buffer("products", (-2 * patches.T).to(dtype).contiguous())
+        self.quantizer: Quantizer | None = None
+        if memory.quantizer is None:
+            self.register_buffer("products", (-2 * patches.T).to(dtype).contiguous())
+        else:
+            step = (memory.distance_scale.double() * memory.quantizer.scale.double()).cpu()
+            self.quantizer = _quantizer(step)
+            self.int8_products = Int8Constant(-2 * patches.T, 2 * step)
         self.register_buffer("squares", patches.square().sum(dim=1).to(dtype))
         self.register_buffer("lesson_products", torch.zeros(patches.shape[1], _LESSON_PATCHES, dtype=dtype))
         self.register_buffer("lesson_squares", torch.full((_LESSON_PATCHES,), FAR**2, dtype=dtype))
@@ -65,9 +76,13 @@ class FoldedMemory(nn.Module):
 
     def forward(self, coordinates: Tensor, scores: Tensor) -> Tensor:
         """The score of each patch."""
-        rows = coordinates[:, :, :: self.stride, :: self.stride].flatten(2).transpose(1, 2)
+        coarse = coordinates[:, :, :: self.stride, :: self.stride]
+        products = self.products if self.quantizer is None else self.int8_products()
+        if self.quantizer is not None:
+            coarse = self.quantizer(coarse)
+        rows = coarse.flatten(2).transpose(1, 2)
         taught = (rows @ self.lesson_products + self.lesson_squares).amin(dim=2)
-        nearest = torch.minimum((rows @ self.products + self.squares).amin(dim=2), taught)
+        nearest = torch.minimum((rows @ products + self.squares).amin(dim=2), taught)
         both = torch.stack([nearest, taught], dim=1) + (rows * rows).sum(dim=2).unsqueeze(1)
         distances = self.resize(both.clamp(min=self.least).sqrt().reshape(-1, 2, *self.grid_hw))
         return torch.minimum(scores + distances[:, 0], distances[:, 1] - self.floor)
@@ -91,18 +106,23 @@ class FoldedHead(nn.Module):
         self.layers_of: dict[Grid, list[int]] = {}
         for i, grid in enumerate(model.grids):
             self.layers_of.setdefault(grid, []).append(i)
-        branches, kept_columns = [], []
+        branches: list[nn.Sequential] = []
+        kept_columns, quantizer = [], model.head_quantizer
         for matrix, (channels, *_), form in zip(matrices, shapes, forms, strict=True):
             kept = matrix.ne(0).any(dim=1)
             kept_columns.append(into.weight[:, kept])
             rows = into.weight @ matrix if form == "full" else matrix[kept]
             mix = kept_columns[-1] if form == "pooled" else None
-            branches.append(_branch(model, channels, rows, mix, dtype))
+            branches.append(_branch(model, channels, rows, mix, dtype if quantizer is None else torch.float64))
+            if quantizer is not None:
+                assert form == "pooled", form
+                branches[-1] = _int8_branch(branches[-1], quantizer, len(branches) - 1, kept, into.weight)
         self.branches = nn.ModuleList(branches)
         self.resizes = nn.ModuleList(grid_resize(grid, model.grids[0], dtype) for grid in self.layers_of)
         kept_columns = [kept_columns[i] for layers in self.layers_of.values() for i in layers]
         self.mix = _pointwise(Affine(torch.cat(kept_columns, dim=1), into.bias), dtype) if self.joined else None
-        self.register_buffer("bias", into.bias.to(dtype).view(1, -1, 1, 1))
+        bias = into.bias if quantizer is None else into.bias + into.weight @ quantizer.middles.double().cpu().sum(dim=0)
+        self.register_buffer("bias", bias.to(dtype).view(1, -1, 1, 1))
         self.bias: Tensor
         tail: list[nn.Module] = []
         for slope, stage in zip((first.slope, *(stage.slope for stage in rest)), rest, strict=False):
@@ -148,6 +168,34 @@ def _branch(model: SimpleNet, channels: int, rows: Tensor, mix: Tensor | None, d
     if mix is not None:
         branch.append(_pointwise(Affine(mix, torch.empty(0)), dtype))
     return branch
+
+
+def _int8_branch(
+    branch: nn.Sequential, quantizer: HeadQuantizer, layer: int, kept: Tensor, weight: Tensor
+) -> nn.Sequential:
+    """The two convolutions of a branch in INT8, each behind the rounding of what it reads.
+
+    The first gives the `kept` channels in steps of their own, from their middles. `weight` is that of all layers
+    together, which has one scale a channel.
+    """
+    steps, middles = (values[..., kept].double().cpu() for values in (quantizer.steps, quantizer.middles[layer]))
+    pool, mix = branch
+    assert isinstance(pool, nn.Conv2d)
+    assert isinstance(mix, nn.Conv2d)
+    pool.weight.data /= steps.view(-1, 1, 1, 1)
+    mix.weight.data *= steps.view(1, -1, 1, 1)
+    return nn.Sequential(
+        copy.deepcopy(quantizer.features[layer]),
+        Int8Conv2d(pool, exact_scales(pool.weight.detach()), -middles / steps),
+        _quantizer(torch.ones(())),
+        Int8Conv2d(mix, weight_scales(weight * quantizer.steps.double().cpu())),
+    )
+
+
+def _quantizer(scale: Tensor) -> Quantizer:
+    quantizer = Quantizer()
+    quantizer.scale.copy_(scale)
+    return quantizer
 
 
 def grouped_weight(rows: Tensor, channels: int, groups: int) -> Tensor:

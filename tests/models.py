@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 
 import torch
 from torch import nn
 
+from simplenet_edge.model import int8
 from simplenet_edge.model.backbone import Backbone
-from simplenet_edge.model.quantization import quantized
+from simplenet_edge.model.quantization import step_to
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, InputSpec, SimpleNetConfig
 
@@ -45,11 +45,18 @@ def random_backbone(name: str, layers: tuple[str, ...], dtype: torch.dtype = tor
 
 
 def int8_model(model: SimpleNet, frames: Frames) -> SimpleNet:
-    """A copy of a model with its backbone in INT8, calibrated on frames uint8 `(B, H, W, 3)`."""
+    """A model like another in INT8, networks and memory included, calibrated on frames uint8 `(B, H, W, 3)`."""
     images = model.normalize(torch.from_numpy(frames))
-    copied = copy.deepcopy(model)
-    copied.backbone.body = quantized(model.backbone.body, lambda: [images])
-    return copied
+    made = int8.int8_model(model, lambda: [images]).eval()
+    kept = ("standardizer.", "pre_projection.", "discriminator.", "memory.")
+    made.load_state_dict(made.state_dict() | {k: v for k, v in model.state_dict().items() if k.startswith(kept)})
+    int8.round_head(made)
+    if (memory := made.memory) is not None:
+        assert memory.quantizer is not None
+        memory.components.copy_(int8.rounded_map(made, memory.components))
+        memory.quantizer.scale.copy_(step_to(memory.patches.abs().amax()))
+        memory.patches.copy_(memory.quantizer(memory.patches))
+    return made
 
 
 def _randomize(network: nn.Module, generator: torch.Generator) -> None:

@@ -2,13 +2,13 @@
 
 In and out: an ONNX graph of the contract (frames uint8, score and map float32). Weights and activations from the first
 convolution to the last but one are float16. Float32 stay: the pixel normalisation, the last convolution (it gives the
-score) and everything behind it, operators outside `FP16_OPERATORS`, what quantisation reads or writes, and nodes whose
-weights or measured activations don't fit into float16.
+score) and everything behind it, operators outside `FP16_OPERATORS`, and nodes whose weights or
+measured activations don't fit into float16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +55,16 @@ def activation_ranges(model: onnx.ModelProto, frames: Iterable[Frames]) -> dict[
     return dict(zip(names, largest.tolist(), strict=True))
 
 
-def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float], keep: Collection[str] = ()) -> Fp16Graph:
+def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float]) -> Fp16Graph:
     """`model` with float16 where it is safe; `ranges` are the magnitudes that `activation_ranges` measured.
 
-    An activation without a range counts as one that fits. The nodes named in `keep` stay float32. The graph is checked:
-    ONNX's type inference must agree.
+    An activation without a range counts as one that fits. The graph is checked: ONNX's type inference must agree.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     of_weights = {name: _magnitude(tensor) for name, tensor in weights.items() if tensor.data_type == TensorProto.FLOAT}
     magnitude = {**ranges, **of_weights}
     floats = _activations(model, TensorProto.FLOAT) | of_weights.keys()
-    candidates = _between_convolutions(model) - _around_quantization(model) - set(keep)
+    candidates = _between_convolutions(model)
     kept: dict[str, str] = {}
     halves = set()
     for node in model.graph.node:
@@ -132,17 +131,6 @@ def _between_convolutions(model: onnx.ModelProto) -> set[str]:
         if leads or node.op_type == "Conv":
             ahead.update(node.input)
     return after & before
-
-
-def _around_quantization(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that read a DequantizeLinear or feed a QuantizeLinear: a cast there would prevent fusion."""
-    dequantized = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    quantized = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    return {
-        node.name
-        for node in model.graph.node
-        if dequantized.intersection(node.input) or quantized.intersection(node.output)
-    }
 
 
 def _retype(

@@ -119,7 +119,11 @@ def _conclusion(precision: str, record: dict[str, Any]) -> str:
     from simplenet_edge.data.findings import listed
 
     gate, others, n_int8 = record["gate"], record["kept_float"], record["int8_layers"]
-    made = f"all {n_int8} convolutions of its backbone compute in INT8" if n_int8 else "its head and backbone are FP16"
+    made = (
+        f"its backbone, head and memory compute in INT8, {n_int8} layers"
+        if n_int8
+        else "its head and backbone are FP16"
+    )
     names = f", {len(others)} nodes stay in float32 ({listed([*others])})" if others else ""
     return (
         f"{precision} is as good as fp32: {made}{names}; "

@@ -28,7 +28,7 @@ class Embedder(nn.Module):
         config, self.layers, self.grid_hw = model.config, model.backbone.layers, model.grid_hw
         self.dim = config.target_embed_dim
         self.backbone = fold_batch_norms(model.backbone.body)
-        self.resizes = copy.deepcopy(model.resizes)
+        self.resizes, self.quantizer = copy.deepcopy(model.resizes), model.head_quantizer
         channels = [shape[0] for shape in model.backbone.feature_shapes(model.input_spec.size_hw)]
         self.pools, self.rows = nn.ModuleList(), []
         for matrix, into in zip(embedding_matrices(config, channels), channels, strict=True):
@@ -43,10 +43,17 @@ class Embedder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` as rows `(B*h*w, D)`."""
-        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        found = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        features = [found[layer] for layer in self.layers]
+        if self.quantizer is not None:
+            features = self.quantizer.rounded_features(features)
         whole = images.new_zeros(len(images), self.dim, *self.grid_hw)
-        for layer, pool, resize, rows in zip(self.layers, self.pools, self.resizes, self.rows, strict=True):
-            whole[:, rows] += resize(pool(features[layer])).to(whole.dtype)
+        parts = zip(features, self.pools, self.resizes, self.rows, strict=True)
+        for i, (feature, pool, resize, rows) in enumerate(parts):
+            share = pool(feature)
+            if self.quantizer is not None:
+                share = self.quantizer(share, i, rows)
+            whole[:, rows] += resize(share).to(whole.dtype)
         return whole.permute(0, 2, 3, 1).reshape(-1, self.dim)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from simplenet_edge.model.geometry import Grid
 from simplenet_edge.model.patches import grid_resize
+from simplenet_edge.model.quantization import Quantizer
 
 __all__ = ["PatchMemory"]
 
@@ -24,10 +25,12 @@ class PatchMemory(nn.Module):
 
     A patch's anomaly score is `score_scale` times the discriminator's, plus `distance_scale` times its distance, plus
     `shift`. No distance is less than `floor`: nearer says nothing more, and is lost in the rounding of large squares.
+    With `int8` coordinates, those of the remembered patches too, are 256 multiples of one step.
     """
 
-    def __init__(self, dim: int, size: int, components: int, stride: int, grid: Grid) -> None:
+    def __init__(self, dim: int, size: int, components: int, stride: int, grid: Grid, *, int8: bool = False) -> None:
         super().__init__()
+        self.quantizer = Quantizer() if int8 else None
         self.stride = stride
         self.grid_hw = grid.hw
         coarse_hw = (-(-grid.hw[0] // stride), -(-grid.hw[1] // stride))
@@ -54,7 +57,8 @@ class PatchMemory(nn.Module):
 
     def coordinates(self, standardized: Tensor) -> Tensor:
         """Standardised rows `(N, D)` on the principal components, `(N, components)`."""
-        return standardized @ self.components.T
+        coordinates = standardized @ self.components.T
+        return coordinates if self.quantizer is None else self.quantizer(coordinates)
 
     def distances(self, standardized: Tensor) -> Tensor:
         """Standardised rows `(N, D)` as distances to the nearest remembered patch, `(N,)`."""

@@ -25,6 +25,7 @@ __all__ = [
     "gaussian_matrix",
     "grid_resize",
     "image_scores",
+    "layer_share",
     "pool_patches",
     "pooling_matrix",
 ]
@@ -120,6 +121,13 @@ def pool_patches(patches: Sequence[Tensor], pretrain_embed_dim: int, target_embe
     pooled = [F.adaptive_avg_pool1d(p.flatten(0, 1).flatten(1).unsqueeze(1), pretrain_embed_dim) for p in patches]
     joined = torch.cat(pooled, dim=2)
     return F.adaptive_avg_pool1d(joined, target_embed_dim).squeeze(1)
+
+
+def layer_share(patches: Tensor, layer: int, n_layers: int, pretrain_embed_dim: int, target_embed_dim: int) -> Tensor:
+    """What the patches `(B, N, C, k, k)` of one layer add to `pool_patches`, on their own grid: `(B, target, N)`."""
+    pooled = F.adaptive_avg_pool1d(patches.flatten(2), pretrain_embed_dim)
+    around = (layer * pretrain_embed_dim, (n_layers - 1 - layer) * pretrain_embed_dim)
+    return F.adaptive_avg_pool1d(F.pad(pooled, around), target_embed_dim).transpose(1, 2)
 
 
 def pooling_matrix(size: int, new_size: int) -> Tensor:

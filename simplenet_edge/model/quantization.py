@@ -26,12 +26,24 @@ from torch.fx import GraphModule, Node
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.batch_norms import fold_batch_norms
 
-__all__ = ["INT8_MAX", "Quantizer", "int8_structure", "is_int8", "quantized", "rounded_weight", "weight_scales"]
+__all__ = [
+    "INT8_MAX",
+    "ROOM",
+    "Quantizer",
+    "int8_structure",
+    "is_int8",
+    "quantized",
+    "rounded",
+    "rounded_weight",
+    "step_to",
+    "weight_scales",
+]
 
 INT8_MAX = 127
 _INT8_MIN = -128
 _RELU6 = 6.0
-_ROOM = 1.25  # times the largest value of good parts that an enlarged channel keeps
+ROOM = 1.25
+"""Times the largest value of good parts for which there is room: other parts, and defects, have larger ones."""
 _MOST = 64.0  # times that a channel is enlarged
 
 
@@ -52,7 +64,7 @@ class Quantizer(nn.Module):
             for operator, kind in pair:
                 x = torch.onnx.ops.symbolic(operator, (x, self.scale, self.zero_point), dtype=kind, shape=x.shape)
             return x
-        return _rounded(x, self.scale)
+        return rounded(x, self.scale)
 
 
 class _Centred(nn.Module):
@@ -85,7 +97,7 @@ def quantized(body: GraphModule, batches: Callable[[], Iterable[Tensor]]) -> Gra
     _centre(exact)
     names = [str(node.target) for node in _convolutions(exact)]
     largest = _largest(exact, names, batches, lambda inputs, _: inputs.abs().amax())
-    scales = {name: _scale(top) for name, top in largest.items()}
+    scales = {name: step_to(top) for name, top in largest.items()}
     _round_weights(exact, scales, batches)
     for node, quantizer in _insert_quantizers(exact):
         quantizer.scale.copy_(scales[str(node.target)])
@@ -144,7 +156,7 @@ def _equalize(body: GraphModule, batches: Callable[[], Iterable[Tensor]]) -> Non
     names = [str(node.target) for _, node, _ in places]
     largest = _largest(body, names, batches, lambda _, outputs: outputs.amax((0, 2, 3)))
     for name, (before, _, behind) in zip(names, places, strict=True):
-        factor = (_RELU6 / (_ROOM * largest[name].clamp(min=1e-6))).clamp(1, _MOST)
+        factor = (_RELU6 / (ROOM * largest[name].clamp(min=1e-6))).clamp(1, _MOST)
         before.weight *= factor.view(-1, 1, 1, 1)
         before.bias *= factor
         for conv in behind:
@@ -183,40 +195,40 @@ def _largest(
 def _round_weights(body: GraphModule, scales: dict[str, Tensor], batches: Callable[[], Iterable[Tensor]]) -> None:
     """Round the weights of convolutions, whose inputs will be rounded by `scales`, and correct their biases."""
     exact = {name: _module(body, name) for name in scales}
-    rounded = copy.deepcopy(exact)
+    inexact = copy.deepcopy(exact)
     sums: dict[str, Tensor] = {}
     count: dict[str, int] = {}
-    for conv in rounded.values():
+    for conv in inexact.values():
         conv.weight.copy_(rounded_weight(conv.weight))
 
     def keep(name: str, inputs: Tensor, outputs: Tensor) -> None:
-        shift = outputs - rounded[name](_rounded(inputs, scales[name]))
+        shift = outputs - inexact[name](rounded(inputs, scales[name]))
         sums[name] = sums.get(name, torch.zeros(())) + shift.double().mean((2, 3)).sum(0)
         count[name] = count.get(name, 0) + len(inputs)
 
     _watch(body, scales, batches, keep)
     for name, conv in exact.items():
-        conv.weight.copy_(rounded[name].weight)
+        conv.weight.copy_(inexact[name].weight)
         conv.bias += (sums[name] / count[name]).to(conv.bias.dtype)
 
 
 def rounded_weight(weight: Tensor) -> Tensor:
-    """A convolution's weight `(O, I, k, k)` in multiples of a scale a channel, of which INT8 has enough."""
-    scale = weight_scales(weight).view(-1, 1, 1, 1)
+    """A weight `(O, ...)` in multiples of a scale a channel, of which INT8 has enough."""
+    scale = weight_scales(weight).view(-1, *[1] * (weight.ndim - 1))
     return torch.round(weight / scale) * scale
 
 
 def weight_scales(weight: Tensor) -> Tensor:
-    """The scale of each channel `(O,)` of a weight `(O, I, k, k)`; rounding by it leaves it as it is."""
-    return _scale(weight.abs().amax(dim=(1, 2, 3)))
+    """The scale of each channel `(O,)` of a weight `(O, ...)`; rounding a rounded one by it leaves it as it is."""
+    return step_to(weight.flatten(1).abs().amax(dim=1))
 
 
-def _scale(top: Tensor) -> Tensor:
+def step_to(top: Tensor) -> Tensor:
     """The step by which INT8 reaches `top`; 1 where nothing is to be reached."""
     return torch.where(top > 0, top / INT8_MAX, torch.ones_like(top))
 
 
-def _rounded(x: Tensor, scale: Tensor) -> Tensor:
+def rounded(x: Tensor, scale: Tensor) -> Tensor:
     """To the nearest multiple of `scale`, as ONNX divides and rounds; half the time of PyTorch's own operator."""
     return (x / scale).round_().clamp_(_INT8_MIN, INT8_MAX).mul_(scale)
 

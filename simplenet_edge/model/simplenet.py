@@ -7,6 +7,7 @@ anomalous. On disk: a folder with `model.json` and `model.safetensors`, backbone
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from simplenet_edge.errors import ConfigError, WeightsError
 from simplenet_edge.files import write_bytes, write_json
 from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.geometry import Grid
+from simplenet_edge.model.head_quantizer import HeadQuantizer
 from simplenet_edge.model.memory import PatchMemory
 from simplenet_edge.model.networks import Discriminator, Projection
 from simplenet_edge.model.patches import (
@@ -27,9 +29,10 @@ from simplenet_edge.model.patches import (
     align_patches,
     grid_resize,
     image_scores,
+    layer_share,
     pool_patches,
 )
-from simplenet_edge.model.quantization import int8_structure
+from simplenet_edge.model.quantization import int8_structure, is_int8
 from simplenet_edge.spec import Frames, InputSpec, Prediction, SimpleNetConfig, from_dict, to_dict
 
 __all__ = ["SimpleNet", "Standardizer"]
@@ -60,6 +63,7 @@ class Standardizer(nn.Module):
 class SimpleNet(nn.Module):
     """The whole model: normalise, backbone, patches, embedding, standardise, project, discriminate, remember, map.
 
+    On a backbone in INT8 its head is in INT8 as well: `head_quantizer` rounds what it reads, `model.int8` its weights.
     `train()` and `eval()` are PyTorch's own; the training loop is `simplenet_edge.training.trainer.train`.
     """
 
@@ -72,7 +76,8 @@ class SimpleNet(nn.Module):
         self.backbone = backbone
         self.patch_maker = PatchMaker(config.patch_size, config.patch_stride)
         self.standardizer = Standardizer(config.target_embed_dim)
-        dim = config.target_embed_dim
+        dim, int8 = config.target_embed_dim, is_int8(backbone.body)
+        self.head_quantizer = HeadQuantizer(len(config.layers), dim) if int8 else None
         self.pre_projection: nn.Module = nn.Identity()
         if config.projection_layers > 0:
             self.pre_projection = Projection(
@@ -90,7 +95,8 @@ class SimpleNet(nn.Module):
         self.anomaly_map = AnomalyMap(self.grids[0], input_spec.size_hw, config.smoothing_sigma)
         self.memory: PatchMemory | None = None
         if config.memory_size > 0:
-            self.memory = PatchMemory(dim, config.memory_size, config.memory_dim, config.memory_stride, self.grids[0])
+            sizes = dim, config.memory_size, config.memory_dim, config.memory_stride
+            self.memory = PatchMemory(*sizes, self.grids[0], int8=int8)
         self.register_buffer("pixel_mean", torch.tensor(input_spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(input_spec.std).view(1, 3, 1, 1), persistent=False)
         self.pixel_mean: Tensor
@@ -122,11 +128,23 @@ class SimpleNet(nn.Module):
         Paper, section 3.1; the official `_embed`.
         """
         features = self.backbone(images)
+        if self.head_quantizer is not None:
+            shares = self.layer_shares(self.head_quantizer.rounded_features(features))
+            maps = torch.stack([resize(self.head_quantizer(shares[i], i)) for i, resize in enumerate(self.resizes)])
+            return maps.sum(dim=0).flatten(2).transpose(1, 2).flatten(0, 1)
         patches = [
             align_patches(self.patch_maker.patchify(feature), grid.hw, resize)
             for feature, grid, resize in zip(features, self.grids, self.resizes, strict=True)
         ]
         return pool_patches(patches, self.config.pretrain_embed_dim, self.config.target_embed_dim)
+
+    def layer_shares(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """What each layer adds to the embedding, on its own patch grid: `(B, target_embed_dim, h_l, w_l)`."""
+        dims = len(self.grids), self.config.pretrain_embed_dim, self.config.target_embed_dim
+        return [
+            layer_share(self.patch_maker.patchify(feature), i, *dims).reshape(len(feature), -1, *grid.hw)
+            for i, (feature, grid) in enumerate(zip(features, self.grids, strict=True))
+        ]
 
     def project(self, embedding: Tensor) -> Tensor:
         """Embedding rows `(N, D)` as adapted features `(N, D)`: standardised, then projected."""

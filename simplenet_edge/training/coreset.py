@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from simplenet_edge.model.int8 import rounded_map
+from simplenet_edge.model.quantization import ROOM, step_to
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.training.features import FeatureCache
@@ -48,9 +50,13 @@ def build_memory(
     if memory is None:
         return
     end = math.inf if limit_s is None else time.perf_counter() + limit_s
-    memory.components.copy_(torch.from_numpy(_principal_components(cache.correlation, len(memory.components))))
+    components = torch.from_numpy(_principal_components(cache.correlation, len(memory.components)))
+    memory.components.copy_(components if memory.quantizer is None else rounded_map(model, components))
     pool, _ = _pool_and_others(model, cache, seed)
-    rows = torch.cat([memory.coordinates(standardized) for standardized in _standardized(model, cache, pool)])
+    rows = torch.cat([standardized @ memory.components.T for standardized in _standardized(model, cache, pool)])
+    if memory.quantizer is not None:
+        memory.quantizer.scale.copy_(step_to(ROOM * rows.abs().amax()))
+        rows = memory.quantizer(rows)
     leading, rng = rows[:, :_CHOOSING_COMPONENTS].contiguous(), np.random.default_rng(seed)
     memory.patches = rows[k_center_greedy(leading, model.config.memory_size, rng, end=end, progress=progress)]
 

@@ -67,6 +67,7 @@ def cross_calibration_scores(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             other = SimpleNet(model.config, model.input_spec, model.backbone).to(model.pixel_mean.device)
+            other.head_quantizer = model.head_quantizer
             trained_on = cache.of_frames(np.repeat(folds != fold, frames_per_image))
             train_networks(other, trained_on, config, folder / f"{fold}", f"{key} fold {fold}", report=report)
         held = [sample for sample, own in zip(samples, folds, strict=True) if own == fold]

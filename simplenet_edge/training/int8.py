@@ -14,8 +14,7 @@ from torch import Tensor
 from simplenet_edge.data.augment import augmented_frames
 from simplenet_edge.data.reading import Split, batched, fitting_batch, read_frames
 from simplenet_edge.data.samples import Sample
-from simplenet_edge.model.backbone import Backbone
-from simplenet_edge.model.quantization import quantized
+from simplenet_edge.model.int8 import int8_model
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, to_dict
@@ -30,7 +29,7 @@ INT8_FOLDER = "int8"
 
 _IMAGES = 32  # that scales and biases come from, with their extra frames; more change them little
 _BATCH = 8
-_FORM = "1"  # of the quantiser: with another one a run is trained anew
+_FORM = "2"  # of what is rounded, and how: with another one a run is trained anew
 
 
 def int8_run(
@@ -86,10 +85,8 @@ def _quantized_model(run: TrainingRun, images: Sequence[Sample]) -> SimpleNet:
             yield source.normalize(torch.from_numpy(np.stack(batch)).to(device))
 
     source.to(device)
-    backbone = Backbone(source.config.backbone, source.config.layers)
-    backbone.weights_source = source.backbone.weights_source
-    backbone.body = quantized(source.backbone.body, batches)
-    source.to("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SimpleNet(source.config, source.input_spec, backbone).to(device)
+        model = int8_model(source, batches)
+    source.to("cpu")
+    return model

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from simplenet_edge.files import write_bytes
+from simplenet_edge.model.int8 import round_head
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, Progress, ignore_loss
 from simplenet_edge.training.config import TrainConfig
@@ -148,7 +149,10 @@ def train_networks(
             state = state.after(log.global_step, last, float(np.mean(losses)))
             _save_checkpoint(folder / CHECKPOINT_NAME, key, trainer, state)
             longest = max(longest, clock.passed_s() - started)
-    calibrate_memory_weight(model.eval(), cache, config.memory_weight, config.seed)
+    model.eval()
+    if model.head_quantizer is not None:
+        round_head(model)
+    calibrate_memory_weight(model, cache, config.memory_weight, config.seed)
     return state
 
 

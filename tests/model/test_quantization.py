@@ -14,6 +14,7 @@ from torch.fx import GraphModule, symbolic_trace
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.model.backbone import Backbone
 from simplenet_edge.model.build import build_simplenet
+from simplenet_edge.model.int8 import int8_model
 from simplenet_edge.model.quantization import INT8_MAX, Quantizer, int8_structure, is_int8, quantized, rounded_weight
 from simplenet_edge.model.simplenet import SimpleNet
 
@@ -114,7 +115,7 @@ def test_a_saved_model_comes_back_in_int8(tmp_path: Path, rng: np.random.Generat
     model = build_simplenet("efficientnet_lite0", size_hw=(64, 96), memory_size=0)
     frames = rng.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     exact = model.predict(frames)
-    model.backbone.body = quantized(model.backbone.body, lambda: [model.normalize(torch.from_numpy(frames))])
+    model = int8_model(model, lambda: [model.normalize(torch.from_numpy(frames))]).eval()
     model.save(tmp_path)
     found = SimpleNet.load(tmp_path)
     assert is_int8(found.backbone.body)

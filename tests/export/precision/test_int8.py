@@ -4,19 +4,20 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 
 from simplenet_edge.comparison import INT8_TOLERANCE, compare
+from simplenet_edge.contract import COORDINATES
 from simplenet_edge.export.cost import choose_forms
 from simplenet_edge.export.deployed_model import DeployedSimpleNet
-from simplenet_edge.export.precision.fp16 import to_fp16
+from simplenet_edge.export.graph_editing import cpu_session
 from simplenet_edge.export.precision.graph_predictor import GraphPredictor
-from simplenet_edge.export.precision.int8 import backbone_nodes, float_layers, int8_layers, with_int8_weights
+from simplenet_edge.export.precision.int8 import float_layers, int8_layers, with_int8_weights
 from simplenet_edge.export.tensorrt_lint import lint
 from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.simplenet import SimpleNet
+from simplenet_edge.runtime.teach.graph_memory import GraphMemory, with_coordinates
 from simplenet_edge.spec import Frames
-from tests.export.conftest import difference
 from tests.models import int8_model
 
 
@@ -49,11 +50,24 @@ def test_storing_the_weights_as_integers_changes_no_number(
     assert stored.ByteSize() < 0.75 * rounded.ByteSize()
 
 
-def test_all_convolutions_of_the_backbone_and_no_other(stored: onnx.ModelProto, model: SimpleNet) -> None:
+def test_all_but_what_is_behind_the_first_activation(stored: onnx.ModelProto, model: SimpleNet) -> None:
     n_convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in model.backbone.body.modules())
     assert float_layers(stored) == []
-    assert int8_layers(stored) == n_convolutions
-    assert any(node.op_type == "Conv" and node.input[1].startswith("head.") for node in stored.graph.node)
+    assert int8_layers(stored) == n_convolutions + 2 * len(model.config.layers) + 1  # and the memory's product
+    floats = [node.input[1] for node in stored.graph.node if node.op_type == "Conv" and "head." in node.input[1]]
+    assert floats == ["head.tail.1.weight"]
+
+
+def test_a_device_can_teach_it(model: SimpleNet, stored: onnx.ModelProto, frames: Frames) -> None:
+    session = cpu_session(with_coordinates(stored.SerializeToString()))
+    score, patches = session.run(["score", COORDINATES], {"frames": frames})
+    assert model.memory is not None
+    coarse_hw = model.memory.grid.hw
+    assert patches.shape == (len(frames), len(model.memory.components), *coarse_hw)
+    taught = GraphMemory(stored.SerializeToString()).with_patches(patches[0].reshape(patches.shape[1], -1).T)
+    later = GraphPredictor(onnx.load_from_string(taught)).predict(frames).score
+    assert later[0] <= 1e-3 * np.abs(score).max()  # no patch of a frame is farther from itself than the floor
+    assert (later <= score + 1e-3 * np.abs(score).max()).all()
 
 
 def test_the_form_is_tensorrts(stored: onnx.ModelProto) -> None:
@@ -66,16 +80,5 @@ def test_the_form_is_tensorrts(stored: onnx.ModelProto) -> None:
             assert not zero.any()
             assert (scale > 0).all()
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
-            assert scale.shape == (len(constants[node.input[0]]),)  # one a channel
-
-
-def test_the_head_takes_float16_beside_int8(stored: onnx.ModelProto, frames: Frames) -> None:
-    half = to_fp16(stored, {}, backbone_nodes(stored)).graph
-    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
-    weights = [name for name in kinds if name.endswith(".weight/half")]
-    assert weights
-    assert all(name.startswith("head.") for name in weights)
-    assert TensorProto.INT8 in kinds.values()
-    assert int8_layers(half) == int8_layers(stored)
-    assert difference(half, stored, frames) < INT8_TOLERANCE
-    assert lint(half) == []
+            one_in_all = "head.memory." in node.input[0]  # the steps of coordinates
+            assert scale.shape == (() if one_in_all else (len(constants[node.input[0]]),))  # otherwise one a channel

@@ -61,12 +61,8 @@ def test_each_precision_has_its_own_evidence(bundle: Bundle, name: str) -> None:
 def test_int8_is_a_model_of_its_own(bundle: Bundle, run_folder: Path) -> None:
     parity, run = bundle.record("int8").parity, TrainingRun.load(run_folder / INT8_FOLDER)
     n_convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in run.model.backbone.body.modules())
-    assert parity["int8_layers"] == n_convolutions
-    assert {name: one["verdict_flips"] for name, one in parity["proof"].items()} == {
-        "folded": 0,
-        "onnx": 0,
-        "float16 head": 0,
-    }
+    assert parity["int8_layers"] > n_convolutions
+    assert {name: one["verdict_flips"] for name, one in parity["proof"].items()} == {"folded": 0, "onnx": 0}
     assert all(one["map_max"] < INT8_TOLERANCE for one in parity["proof"].values())
     (frames, golden), (same_frames, fp32) = bundle.golden("int8"), bundle.golden()
     assert np.array_equal(frames, same_frames)
