@@ -15,6 +15,7 @@ with any disorder, wherever the threshold is.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,14 +32,17 @@ from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, P
 
 __all__ = ["BOUNDS", "AcceptanceResult", "AcceptanceTest", "Bounds", "require_passed"]
 
+_FRAMES = 40
+
 
 @dataclass(frozen=True)
 class Bounds:
     """The worst that a precision may do: shares of images, points of AUROC / 100, Spearman's rank correlation.
 
-    `drawn_loss` is of the AUROC of defects drawn on good images. `rounding` is the half width, as a share of the maps'
-    range, of the band around the FP32 threshold where a flip is the rounding of the number format and not counted.
-    None: no bound, for a model that has learned anew and ranks good parts in its own way.
+    `drawn_loss` is of the AUROC of defects drawn on at least 40 good images; of n fewer it is larger by the root of
+    40 / n. `rounding` is the half width, as a share of the maps' range, of the band around the FP32 threshold where a
+    flip is the rounding of the number format and not counted. None: no bound, for a model that has learned anew and
+    ranks good parts in its own way.
     """
 
     auroc_loss: float
@@ -136,11 +140,11 @@ class AcceptanceTest:
         precision: str,
         candidate: Predictor,
         point: OperatingPoint,
-        drawn: tuple[float, float] | None = None,
+        drawn: tuple[float, float, int] | None = None,
     ) -> tuple[AcceptanceResult, Evaluation]:
         """The comparison and the candidate's own figures at its operating point.
 
-        `drawn` is the AUROC of drawn defects, this one's and FP32's.
+        `drawn` is the AUROC of drawn defects, this one's and FP32's, and how many good frames both are of.
         """
         paired = _Paired(candidate, self._recorded.predictions)
         found = evaluate(paired, self._samples, self._spec, point)
@@ -167,6 +171,8 @@ class AcceptanceTest:
             drawn_auroc=drawn and drawn[0],
             drawn_auroc_fp32=drawn and drawn[1],
         )
+        if drawn is not None and drawn[2] < _FRAMES:  # the chance of an AUROC grows as its frames get fewer
+            bounds = dataclasses.replace(bounds, drawn_loss=bounds.drawn_loss * math.sqrt(_FRAMES / drawn[2]))
         return dataclasses.replace(result, failures=_failures(result, bounds)), found
 
 

@@ -20,15 +20,21 @@ _IMAGES = 40
 
 
 class DrawnTest:
-    """The first 40 of some good frames, and each with a defect of every kind drawn on it."""
+    """The first 40 of some good frames, and 40 times each kind of defect drawn on them: fewer frames get several."""
 
     def __init__(self, frames: Iterable[Frames]) -> None:
         self._good = list(itertools.islice(frames, _IMAGES))
 
+    @property
+    def n_frames(self) -> int:
+        """Good frames among them."""
+        return len(self._good)
+
     def auroc(self, predictor: Predictor) -> float:
         """AUROC of the frames with a drawn defect against those without."""
         rng = np.random.default_rng(0)
-        drawn = (draw(rng, frame) for draw in KINDS.values() for frame in self._good)
+        frames = [self._good[i % len(self._good)] for i in range(_IMAGES)]
+        drawn = (draw(rng, frame) for draw in KINDS.values() for frame in frames)
         scores = [predictor.predict(frame[np.newaxis]).score[0] for frame in itertools.chain(self._good, drawn)]
         found = image_auroc(np.array(scores, np.float32), np.arange(len(scores)) >= len(self._good))
         assert found is not None

@@ -116,7 +116,7 @@ class PrecisionExport:
             scores = self._scores(predictor)
             point, statistics = scores.operating_point(point.alpha), scores.statistics()
         self.on_message(f"{precision}: comparing it with fp32 on calibration images and on defects drawn on them")
-        drawn = self._drawn.auroc(predictor), self._drawn_fp32
+        drawn = self._drawn.auroc(predictor), self._drawn_fp32, self._drawn.n_frames
         gate, figures = self._calibration_gate.judge(precision, predictor, point, drawn)
         require_passed(gate)
         if self.labelled:

@@ -156,3 +156,13 @@ def test_a_folder_that_the_model_knows_as_good_is_not_refused_by_chance() -> Non
         except DataError:
             refused += 1
     assert refused <= 8  # 0.1 % of 2000, and luck
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "loss", "passes"), [(40, 0.019, True), (40, 0.021, False), (10, 0.039, True), (10, 0.041, False)]
+)
+def test_what_few_frames_show_by_chance_is_no_loss(
+    gate: AcceptanceTest, n_frames: int, loss: float, passes: bool
+) -> None:
+    result, _ = gate.judge("int8", Brightness(), POINT, (0.9 - loss, 0.9, n_frames))
+    assert result.passed == passes
