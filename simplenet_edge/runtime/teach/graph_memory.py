@@ -46,6 +46,8 @@ class GraphMemory:
         self._products, self._squares = products.reshape(-1, squares.size), squares
         self.size = int(np.count_nonzero(squares < np.float32(FAR**2)))
         """Patches that it was taught."""
+        self.dim = len(self._products)
+        """Numbers of a patch."""
         self.spare = squares.size - self.size
         """Patches that it has room for."""
 

@@ -212,25 +212,26 @@ def _teach(bundle: Bundle, family: Sequence[str], groups: Mapping[str, Sequence[
     new, leader, median = old, family[0], bundle.record(family[0]).score_statistics.median
     views = [view for one in wrong for view in views_of(one.image, old[leader].look(one.image))]
     shown = {name: [student.look(view) for view in views] for name, student in old.items()}
+    room = min(student.memory.spare for student in old.values())
     for share, apart in _TRIES if wrong else ():
         cells = cells_above(shown[leader], median + share * (limits[leader] - median))
         rows = {
             name: np.concatenate([one.patches[:, of].T for one, of in zip(seen, cells, strict=True)])
             for name, seen in shown.items()
         }
-        chosen = thinned(rows[leader], apart * old[leader].memory.floor)
-        if len(chosen) > (room := min(student.memory.spare for student in old.values())):
-            raise LessonRefused(
-                f"there is room for {room} more patches, and these parts have {len(chosen)} that must be learned: mark "
-                "fewer, or train again with the pictures of all lessons"
-            )
+        chosen = thinned(rows[leader], apart * old[leader].memory.floor)[:room]  # in the order of what they add
         new = {name: _Student(student.memory.with_patches(rows[name][chosen])) for name, student in old.items()}
         if not (left := rejected(new)):
             break
     if left:
         names = [one.name for one in left]
+        why = (
+            f"there is room for {room} more patches, and they need more"
+            if len(chosen) == room
+            else "every patch of theirs is known"
+        )
         raise LessonRefused(
-            f"{', '.join(names[:_NAMED])}: still rejected when every patch of theirs is known; train again with them",
+            f"{', '.join(names[:_NAMED])}: still rejected although {why}; train again with the pictures of all lessons",
             names,
         )
     return {

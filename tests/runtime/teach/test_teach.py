@@ -18,6 +18,7 @@ from simplenet_edge.errors import BundleError, DataError, EngineInputError, Less
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.runtime.detector import Detector
+from simplenet_edge.runtime.teach.graph_memory import GraphMemory
 from simplenet_edge.runtime.teach.lesson import read_lessons
 from simplenet_edge.runtime.teach.teach import MarkedPictures, Picture, taught_path, teach
 from simplenet_edge.spec import Frames
@@ -169,3 +170,14 @@ def test_a_damaged_lesson_is_refused(two_models: Bundle, labelled: list[Picture]
     files["lessons/1/lesson.json"] = json.dumps(whole).encode()
     with pytest.raises(BundleError, match="not in the bundle"):
         read_lessons(write_bundle(tmp_path / "damaged", taught.manifest, files, overwrite=True))
+
+
+def test_a_full_memory_learns_no_more(two_models: Bundle, labelled: list[Picture], tmp_path: Path) -> None:
+    files = {name: two_models.read_bytes(name) for name in two_models.manifest.files}
+    for name in ("model.fp32.onnx", "model.int8.onnx"):
+        memory = GraphMemory(files[name])
+        files[name] = memory.with_patches(np.full((memory.spare, memory.dim), 1e3, np.float32))  # near no part
+    full = write_bundle(tmp_path / "full", two_models.manifest, files)
+    with pytest.raises(LessonRefused, match="room for 0 more patches") as refused:
+        teach(full, MarkedPictures(labelled[:1]), tmp_path / "taught", by="Ada")
+    assert refused.value.pictures == (labelled[0].name,)
