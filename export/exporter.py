@@ -7,6 +7,7 @@ import datetime
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ def export_bundle(
     INT8 is trained first, in about the time of the training, unless the run's folder has it already (`int8_run`).
     With `frame_hw` the graphs take whole camera frames of that size and resize them themselves.
     Without `name` it is called as the run's folder or, where that is no more than "run", the folder of its images.
-    The figures of an evaluation of the run, where there is one, go into the manifest.
+    The figures of an evaluation of the run, and of its visibility, go into the manifest where there are some.
 
     Raises ConfigError for the INT8 part of a run by itself, ParityError where the graph does not compute what the
     trained model computes, or a precision is not as good as fp32; DataError for calibration images that can't be used;
@@ -88,7 +89,7 @@ def export_bundle(
         operating_point=run.operating_point,
         score_statistics=run.score_statistics,
         tolerance=FP32_TOLERANCE,
-        metrics=run.evaluation["metrics"] if run.evaluation else {},
+        metrics=_metrics(run),
         parity=FoldEvidence(
             head_forms=dict(zip(model.config.layers, forms, strict=True)),
             opset=OPSET,
@@ -127,6 +128,14 @@ def export_bundle(
     )
     on_message("writing the bundle")
     return write_bundle(path, manifest, files, overwrite)
+
+
+def _metrics(run: TrainingRun) -> dict[str, Any]:
+    """What `evaluate` and `visibility` have measured of the run; the curves stay there."""
+    metrics: dict[str, Any] = dict(run.evaluation["metrics"]) if run.evaluation else {}
+    if run.visibility:
+        metrics["visibility"] = {name: value for name, value in run.visibility.items() if name != "curves"}
+    return metrics
 
 
 def _name(run: TrainingRun) -> str:

@@ -29,6 +29,7 @@ from simplenet_edge.cli import (
     teach,
     train,
     verify,
+    visibility,
 )
 from simplenet_edge.cli.logs import printable
 from simplenet_edge.errors import DataError, SimpleNetEdgeError
@@ -45,6 +46,7 @@ for command in (
     check.check,
     train.train,
     evaluate.evaluate,
+    visibility.visibility,
     export.export,
     demo.demo,
     sweep.sweep,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from simplenet_edge.cli.console import print_json, print_table
 from simplenet_edge.cli.options import BundleArgument, JsonOption
@@ -46,6 +47,8 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         figures = {name: value for name, value in record.metrics.items() if isinstance(value, float)}
         if figures:
             rows.append(("  measured", ", ".join(f"{name} {value:.4f}" for name, value in figures.items())))
+        if "visibility" in record.metrics:
+            rows.append(("  smallest visible", _smallest(record.metrics["visibility"], point.threshold)))
     for plan in plans:
         key = plan.key
         where = f"{key.flavour} {key.version}, GPU {', '.join(key.gpus)}, {key.platform}, batch up to {key.max_batch}"
@@ -53,3 +56,19 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     rows += [("damaged plan", problem) for problem in problems]
     rows += [(f"version of {name}", version) for name, version in manifest.versions.items()]
     print_table(manifest.name, ("", ""), rows)
+
+
+def _smallest(visibility: Any, threshold: float) -> str:
+    """The a90/95 of each kind of defect, where its contrast is largest."""
+    try:
+        if visibility["threshold"] != threshold:
+            return (
+                f"measured at another threshold, {visibility['threshold']:.6g}; run `simplenet-edge visibility` again"
+            )
+        contrast = max(visibility["config"]["contrasts"])
+        of_kinds = [row for row in visibility["sizes"] if row["region"] is None and row["contrast"] == contrast]
+        found = {row["kind"]: row["a90_95_px"] for row in of_kinds}
+        sizes = [f"{kind} -" if size is None else f"{kind} {size:.3g}" for kind, size in found.items()]
+    except (KeyError, TypeError, ValueError):
+        return "not readable by this version; run `simplenet-edge visibility` again"
+    return f"{', '.join(sizes)} px at contrast {contrast:.0%} (a90/95)"

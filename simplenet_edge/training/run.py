@@ -34,6 +34,8 @@ __all__ = [
     "BACKBONE_WEIGHTS",
     "DESCRIPTORS_NAME",
     "EVALUATION_FOLDER",
+    "VISIBILITY_FOLDER",
+    "VISIBILITY_NAME",
     "ImageSources",
     "PartNames",
     "PatchCounts",
@@ -49,6 +51,8 @@ GOLDEN_NAME = "golden.npy"
 DESCRIPTORS_NAME = "descriptors.npy"
 EVALUATION_FOLDER = "evaluation"
 EVALUATION_NAME = "evaluation.json"
+VISIBILITY_FOLDER = "visibility"
+VISIBILITY_NAME = "visibility.json"
 _SUFFIXES = (".json", ".npy", ".safetensors")
 BACKBONE_WEIGHTS = "backbone weights"
 """The entry of `versions` that says where the backbone's weights are from, in runs and in bundles."""
@@ -184,16 +188,24 @@ class TrainingRun:
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """What `evaluate` measured on labelled images last; None where it has not been run. Raises DataError."""
-        path = self.folder / EVALUATION_FOLDER / EVALUATION_NAME
+        return self._measured("evaluate", self.folder / EVALUATION_FOLDER / EVALUATION_NAME, "metrics", dict)
+
+    @property
+    def visibility(self) -> dict[str, Any] | None:
+        """What `visibility` measured on drawn defects last; None where it has not been run. Raises DataError."""
+        return self._measured("visibility", self.folder / VISIBILITY_FOLDER / VISIBILITY_NAME, "sizes", list)
+
+    def _measured(self, command: str, path: Path, key: str, kind: type) -> dict[str, Any] | None:
+        """What a command left in the run, which has a `kind` under `key`."""
         if not path.is_file():
             return None
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values["metrics"], dict):
-                raise TypeError("metrics is no object")
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+            if not isinstance(values[key], kind):
+                raise TypeError(f"{key} is no {kind.__name__}")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
-                f"{path} is damaged ({error}); run `simplenet-edge evaluate` again, or remove it"
+                f"{path} is damaged ({error}); run `simplenet-edge {command}` again, or remove it"
             ) from error
         return values
 
@@ -233,3 +245,8 @@ class TrainingRun:
             "scores": self.calibration_scores,
         }
         write_json(self.folder / CALIBRATION_NAME, calibration)
+
+
+def _refuse_constant(name: str) -> float:
+    """NaN and infinity, which Python reads and no manifest holds."""
+    raise ValueError(f"{name} is no number")

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["roc_svg", "score_histogram_svg", "trade_off_svg"]
+from simplenet_edge.evaluation.visibility import Curve
+
+__all__ = ["pod_svg", "roc_svg", "score_histogram_svg", "trade_off_svg"]
 
 _WIDTH, _HEIGHT = 420, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 30, 44  # margins around the plot, in units of the drawing
@@ -136,6 +138,55 @@ def trade_off_svg(
             f'y="{at_y + (20 if operating_point[1] > 0.12 else -8):.1f}" text-anchor="{anchor}">operating point</text>',
             *_axis_texts(ticks, "good parts rejected (log scale)"),
             _y_label("defective parts rejected"),
+        ],
+    )
+
+
+def pod_svg(curves: Sequence[Curve], shown_contrast: float) -> str:
+    """POD against size, logarithmic, a curve per contrast; that of `shown_contrast` with its interval and hit rates."""
+    sizes = [size for curve in curves for size in curve.sizes_px]
+    low, high = math.log(min(sizes)), max(math.log(max(sizes)), math.log(min(sizes)) + 1e-6)
+
+    def x(size: float) -> float:
+        return _LEFT + _PLOT_WIDTH * (math.log(size) - low) / (high - low)
+
+    def y(rate: float) -> float:
+        return _TOP + _PLOT_HEIGHT * (1 - rate)
+
+    def line(sizes: Sequence[float], rates: Sequence[float]) -> str:
+        return " ".join(f"{x(size):.1f},{y(rate):.1f}" for size, rate in zip(sizes, rates, strict=True))
+
+    parts = [
+        *_grid([(y(rate), f"{rate:.0%}") for rate in (0, 0.25, 0.5, 0.75, 1)]),
+        f'<line class="threshold" x1="{_LEFT}" x2="{_LEFT + _PLOT_WIDTH}" y1="{y(0.9):.1f}" y2="{y(0.9):.1f}"/>',
+        f'<text class="threshold-label" x="{_LEFT + 4}" y="{y(0.9) - 4:.1f}">90 %</text>',
+        f'<line class="axis" x1="{_LEFT}" x2="{_LEFT + _PLOT_WIDTH}" y1="{y(0)}" y2="{y(0)}"/>',
+    ]
+    for curve in curves:
+        shown = curve.contrast == shown_contrast
+        half = next((i for i, rate in enumerate(curve.pod) if rate >= 0.5), len(curve.pod) - 1)
+        if shown:
+            ends = f"{line(curve.sizes_px, curve.low)} {line(curve.sizes_px[::-1], curve.high[::-1])}"
+            parts.append(f'<polygon class="area" points="{ends}"/>')
+        style = "" if shown else ' style="stroke-opacity:.45"'
+        parts += [
+            f'<polyline class="curve" points="{line(curve.sizes_px, curve.pod)}"{style}>'
+            f"<title>contrast {curve.contrast:.0%}</title></polyline>",
+            f'<text x="{x(curve.sizes_px[half]) - 6:.1f}" y="{y(curve.pod[half]) - 5:.1f}" text-anchor="end">'
+            f"{curve.contrast:.0%}</text>",
+        ]
+        parts += [
+            f'<circle class="point" cx="{x(size):.1f}" cy="{y(hits / n):.1f}" r="4">'
+            f"<title>{hits} of {n} found</title></circle>"
+            for size, n, hits in (curve.found if shown else ())
+        ]
+    ticks = [size for size in (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low <= math.log(size) <= high]
+    return _svg(
+        "Probability of detection against size",
+        [
+            *parts,
+            *_axis_texts([(x(size), str(size)) for size in ticks], "size in pixels (log scale)"),
+            _y_label("defects found"),
         ],
     )
 
