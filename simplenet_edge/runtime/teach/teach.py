@@ -113,6 +113,7 @@ def teach(
 ) -> tuple[Bundle, Lesson]:
     """Write at `path` what `bundle` becomes when it learns that the good parts are good, with its record.
 
+    What was measured of the model before the lesson, on labelled images or drawn defects, stays with the old bundle.
     Bad parts that pass already change nothing: they are kept as evidence (`Lesson.missed`). Where no part was marked
     good the graphs stay as they are. Raises LessonRefused where all good ones pass already, can't be learned, or have
     more patches than there is room for, and where a bad part, a kept one or the golden frame of noise that is rejected
@@ -148,7 +149,11 @@ def teach(
         golden={name: _largest_change(one) for name, one in taught.items()},
     )
     files[f"{lesson_folder(number)}/{LESSON_NAME}"] = lesson.to_json().encode()
-    manifest = dataclasses.replace(bundle.manifest, created=created)
+    records = {  # what was measured of the model before says nothing of this one
+        name: dataclasses.replace(record, metrics={} if taught[name].patches else record.metrics)
+        for name, record in bundle.manifest.precisions.items()
+    }
+    manifest = dataclasses.replace(bundle.manifest, created=created, precisions=records)
     return write_bundle(path, manifest, {**_rewritten(bundle, taught), **files}, overwrite), lesson
 
 

@@ -41,8 +41,9 @@ def two_models(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> B
     files = {name: opened.read_bytes(name) for name in opened.manifest.files}
     files["model.int8.onnx"] = files["model.fp32.onnx"]
     files |= golden_files(frames, said, {"int8": said})
-    own = dataclasses.replace(opened.record(), graph="model.int8.onnx")
-    manifest = dataclasses.replace(opened.manifest, precisions={**opened.manifest.precisions, "int8": own})
+    fp32 = dataclasses.replace(opened.record(), metrics={"image_auroc": 0.9})
+    own = dataclasses.replace(fp32, graph="model.int8.onnx")
+    manifest = dataclasses.replace(opened.manifest, precisions={"fp32": fp32, "int8": own})
     return write_bundle(tmp_path_factory.mktemp("two") / "two.zip", manifest, files)
 
 
@@ -76,7 +77,8 @@ def test_a_lesson_makes_marked_parts_pass_in_every_precision_and_keeps_the_rest(
         assert [verdict(taught, one.image, precision) for one in labelled[:2]] == ["OK", "OK"]
         with open_engine(taught, "onnxruntime", precision) as engine:
             assert verify(engine, tolerance=1e-6).passed
-        assert taught.record(precision) == two_models.record(precision)
+        assert two_models.record(precision).metrics
+        assert taught.record(precision) == dataclasses.replace(two_models.record(precision), metrics={})
         assert 0 < lesson.patches[precision] == 256 - lesson.spare[precision]
     assert (lesson.number, lesson.by, lesson.parent) == (1, "Ada", two_models.id)
     assert read_lessons(taught) == (lesson,)
