@@ -89,7 +89,9 @@ class ResultStage:
         """Tell the camera's drift monitor that the part of an NG frame is good; False where it doesn't count there."""
         with self._drift_lock:
             monitors = [monitor for (name, _), (_, monitor) in self._monitors.items() if name == camera]
-            return any(monitor.false_reject(frame_id) for monitor in monitors)
+            counted = any(monitor.false_reject(frame_id) for monitor in monitors)
+            self._show_drift()
+            return counted
 
     def check(self) -> None:
         """Raise what went wrong in the thread."""
@@ -172,7 +174,7 @@ class ResultStage:
         if time.monotonic() - self._reported_s > _REPORT_S:
             self._reported_s = time.monotonic()
             with self._drift_lock:
-                self._status.put_drift({name: shown.snapshot() for name, shown in self._drift_shown.items()})
+                self._show_drift()
         standing = {alarm.kind for alarm in alarms}
         for kind in get_args(AlarmKind):
             if kind not in standing and self._status.clear_alarm(kind, camera):
@@ -183,6 +185,10 @@ class ResultStage:
         if self._drift.invalidate and (view := next((a for a in alarms if a.kind == "view"), None)):
             return view.text, "watch"
         return None
+
+    def _show_drift(self) -> None:
+        """What the monitors know, into the status; under the lock."""
+        self._status.put_drift({name: shown.snapshot() for name, shown in self._drift_shown.items()})
 
     def _monitor(self, camera: str, recipe: str | None, detector: Detector) -> DriftMonitor:
         """The monitor of a camera and a recipe, which judges by the scores of this detector's model."""

@@ -18,7 +18,8 @@ import dataclasses
 import datetime
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,9 +28,9 @@ import cv2
 import numpy as np
 
 from simplenet_edge.bundle import Bundle, golden_files, require_place, write_bundle
-from simplenet_edge.contract import COORDINATES, FRAMES, MAP, SCORE
+from simplenet_edge.contract import COORDINATES, FRAMES, MAP, SCORE, one_line
 from simplenet_edge.engines.onnxruntime import cpu_session
-from simplenet_edge.errors import DataError, EngineInputError, LessonRefused
+from simplenet_edge.errors import DataError, EngineError, EngineInputError, LessonRefused, SimpleNetEdgeError
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.runtime.detector import engine_frame
 from simplenet_edge.runtime.teach.choice import Seen, cells_above, thinned, views_of
@@ -74,16 +75,29 @@ class _Student:
     def __init__(self, graph: bytes) -> None:
         self.graph = graph
         self.memory = GraphMemory(graph)
-        self._session = cpu_session(with_coordinates(graph), threads=1)  # the line needs the others
+        with _said_by_onnxruntime():
+            self._session = cpu_session(with_coordinates(graph), threads=1)  # the line needs the others
 
     def score(self, frame: Frames) -> float:
         """Of one frame uint8 `(H, W, 3)`."""
-        return float(self._session.run([SCORE], {FRAMES: frame[np.newaxis]})[0][0])
+        with _said_by_onnxruntime():
+            return float(self._session.run([SCORE], {FRAMES: frame[np.newaxis]})[0][0])
 
     def look(self, frame: Frames) -> Seen:
         """All that it says of the frame."""
-        score, maps, patches = self._session.run([SCORE, MAP, COORDINATES], {FRAMES: frame[np.newaxis]})
-        return Seen(float(score[0]), maps[0], patches[0])
+        with _said_by_onnxruntime():
+            score, maps, patches = self._session.run([SCORE, MAP, COORDINATES], {FRAMES: frame[np.newaxis]})
+            return Seen(float(score[0]), maps[0], patches[0])
+
+
+@contextmanager
+def _said_by_onnxruntime() -> Iterator[None]:
+    try:
+        yield
+    except SimpleNetEdgeError:
+        raise
+    except Exception as error:  # its own classes share no base but Exception
+        raise EngineError(f"ONNX Runtime can't run the bundle's graph ({one_line(error)}); export again") from error
 
 
 @dataclass(frozen=True)

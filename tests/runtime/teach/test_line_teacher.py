@@ -115,10 +115,9 @@ def test_a_part_is_marked_good_learned_compared_used_and_unlearned(line: Running
     assert (line.bundle.parent / "part.bundle-lesson1").is_dir()
     until(lambda: line.get("api/status")["shadow"])
     until(lambda: line.get("api/status")["model"]["swap_to"] == "shadow")
+    assert next(iter(line.get("api/status")["watch"].values()))["rejects"]["marked_good"] == 1
     assert line.inspect("again", first) == "NG"  # the shadow decides nothing
     until(lambda: line.get("api/status")["shadow"]["ng_to_ok"] == 1)
-    until(lambda: next(iter(line.get("api/status")["watch"].values()))["rejects"]["marked_good"] == 1)
-
     assert line.post("api/swap")[0] == 200
     assert line.inspect("used", first) == "OK"
     until(lambda: line.get("api/status")["model"]["swap_to"] == "before")

@@ -14,7 +14,7 @@ from simplenet_edge.bundle import Bundle, golden_files, write_bundle
 from simplenet_edge.data.layouts import load_dataset
 from simplenet_edge.engines.selection import open_engine
 from simplenet_edge.engines.verify import verify
-from simplenet_edge.errors import BundleError, DataError, EngineInputError, LessonRefused
+from simplenet_edge.errors import BundleError, DataError, EngineError, EngineInputError, LessonRefused
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.runtime.detector import Detector
@@ -183,3 +183,13 @@ def test_a_full_memory_learns_no_more(two_models: Bundle, labelled: list[Picture
     with pytest.raises(LessonRefused, match="room for 0 more patches") as refused:
         teach(full, MarkedPictures(labelled[:1]), tmp_path / "taught", by="Ada")
     assert refused.value.pictures == (labelled[0].name,)
+
+
+def test_a_graph_that_onnx_runtime_refuses_is_an_error_of_ours(
+    two_models: Bundle, labelled: list[Picture], tmp_path: Path
+) -> None:
+    files = {name: two_models.read_bytes(name) for name in two_models.manifest.files}
+    files["model.fp32.onnx"] = files["model.fp32.onnx"].replace(b"MatMul", b"MatMux")
+    broken = write_bundle(tmp_path / "broken", two_models.manifest, files)
+    with pytest.raises(EngineError, match="export again"):
+        teach(broken, MarkedPictures(labelled[:1]), tmp_path / "taught", by="Ada")
