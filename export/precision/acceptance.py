@@ -28,11 +28,10 @@ from simplenet_edge.data.layouts import Sample
 from simplenet_edge.errors import ParityError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.results import Evaluation
+from simplenet_edge.export.precision.drawn_test import ENOUGH_FRAMES
 from simplenet_edge.spec import Frames, InputSpec, OperatingPoint, Prediction, Predictor
 
 __all__ = ["BOUNDS", "AcceptanceResult", "AcceptanceTest", "Bounds", "require_passed"]
-
-_FRAMES = 40
 
 
 @dataclass(frozen=True)
@@ -171,8 +170,8 @@ class AcceptanceTest:
             drawn_auroc=drawn and drawn[0],
             drawn_auroc_fp32=drawn and drawn[1],
         )
-        if drawn is not None and drawn[2] < _FRAMES:  # the chance of an AUROC grows as its frames get fewer
-            bounds = dataclasses.replace(bounds, drawn_loss=bounds.drawn_loss * math.sqrt(_FRAMES / drawn[2]))
+        if drawn is not None and drawn[2] < ENOUGH_FRAMES:  # the chance of an AUROC grows as its frames get fewer
+            bounds = dataclasses.replace(bounds, drawn_loss=bounds.drawn_loss * math.sqrt(ENOUGH_FRAMES / drawn[2]))
         return dataclasses.replace(result, failures=_failures(result, bounds)), found
 
 

@@ -30,6 +30,7 @@ from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.spec import Frames, InputSpec
 from simplenet_edge.training.run import VISIBILITY_FOLDER, VISIBILITY_NAME, TrainingRun
+from simplenet_edge.workflows.artifact import folder_beside, is_bundle
 
 __all__ = ["PAGE_NAME", "MeasuredVisibility", "measure_artifact"]
 
@@ -99,7 +100,7 @@ def measure_artifact(
 @contextmanager
 def _opened(model: Path, good: Path | None, engine: str, precision: str) -> Iterator[_Artifact]:
     samples = None if good is None else load_dataset(good=good).train
-    if model.suffix == ".zip" or (model / MANIFEST_NAME).is_file():
+    if is_bundle(model, engine, precision):
         if samples is None:
             raise ConfigError(f"{model} is a bundle, which holds no images; name good parts with --good FOLDER")
         bundle = Bundle(model)
@@ -110,11 +111,9 @@ def _opened(model: Path, good: Path | None, engine: str, precision: str) -> Iter
             def inspect(images: Sequence[Frames]) -> Any:
                 return np.array([detection.score for detection in detector.inspect_batch(images)])
 
-            beside = model.resolve().with_name(f"{model.resolve().stem}-{VISIBILITY_FOLDER}")
+            beside = folder_beside(model, VISIBILITY_FOLDER)
             yield _Artifact(inspect, detector.threshold, detector.spec, samples, beside, bundle=bundle)
         return
-    if engine != "auto" or precision != "fp32":
-        raise ConfigError("--engine and --precision go with a bundle; a training run is measured in PyTorch")
     run = TrainingRun.load(model)
     predictor, spec, point = FastPredictor(run.model), run.model.input_spec, run.operating_point
 

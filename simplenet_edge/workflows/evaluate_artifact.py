@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from simplenet_edge import __version__
-from simplenet_edge.bundle import MANIFEST_NAME, Bundle
+from simplenet_edge.bundle import Bundle
 from simplenet_edge.data.layouts import Dataset
 from simplenet_edge.engines.selection import open_engine
 from simplenet_edge.errors import ConfigError, DataError
@@ -22,6 +22,7 @@ from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
 from simplenet_edge.training.parts import parts_in_training
 from simplenet_edge.training.run import BACKBONE_WEIGHTS, EVALUATION_FOLDER, TrainingRun
+from simplenet_edge.workflows.artifact import folder_beside, is_bundle
 
 __all__ = ["REPORT_NAME", "evaluate_artifact"]
 
@@ -53,7 +54,7 @@ def evaluate_artifact(
     run: TrainingRun | None = None
     with ExitStack() as stack:
         predictor: Predictor
-        if model.suffix == ".zip" or (model / MANIFEST_NAME).is_file():
+        if is_bundle(model, engine, precision):
             bundle = Bundle(model)
             if bundle.manifest.frame_hw is not None:
                 raise ConfigError(
@@ -66,10 +67,8 @@ def evaluate_artifact(
             predictor, versions, config = opened, bundle.manifest.versions, bundle.manifest.model
             about = {"Bundle": bundle.id, "Exported": bundle.manifest.created}
             about["Engine"] = f"{opened.name} ({opened.provider}), {precision.upper()}"
-            folder = folder or model.resolve().with_name(f"{model.resolve().stem}-{EVALUATION_FOLDER}")
+            folder = folder or folder_beside(model, EVALUATION_FOLDER)
         else:
-            if engine != "auto" or precision != "fp32":
-                raise ConfigError("--engine and --precision go with a bundle; a training run is measured in PyTorch")
             run = TrainingRun.load(model)
             point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
             predictor, versions, config = FastPredictor(run.model), run.record.versions, run.model.config

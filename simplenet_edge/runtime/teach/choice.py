@@ -15,9 +15,9 @@ import numpy.typing as npt
 from simplenet_edge.runtime.teach.graph_memory import Rows
 from simplenet_edge.spec import Frames
 
-__all__ = ["Seen", "cells_above", "thinned", "views_of"]
+__all__ = ["Seen", "cells_above", "moved_copies", "thinned"]
 
-_VIEWS = 4  # of each part
+_VIEWS = 4  # of each part, the frame itself among them
 
 
 class Seen(NamedTuple):
@@ -28,15 +28,15 @@ class Seen(NamedTuple):
     patches: npt.NDArray[np.float32]
 
 
-def views_of(frame: Frames, seen: Seen) -> list[Frames]:
-    """A frame as it is, and moved by quarters of the way from one patch to the next, its edges repeated.
+def moved_copies(frame: Frames, seen: Seen) -> list[Frames]:
+    """A frame moved by quarters of the way from one patch to the next, its edges repeated.
 
     The memory sees patches at fixed places, and no part lies twice in just the same one.
     """
     height, width = frame.shape[:2]
     rows, columns = seen.patches.shape[1:]
     moved = []
-    for i in range(_VIEWS):
+    for i in range(1, _VIEWS):
         down, right = round(i * height / rows / _VIEWS), round(i * width / columns / _VIEWS)
         wider = cv2.copyMakeBorder(frame, down, 0, right, 0, cv2.BORDER_REPLICATE)
         moved.append(np.ascontiguousarray(wider[:height, :width], np.uint8))
@@ -46,8 +46,8 @@ def views_of(frame: Frames, seen: Seen) -> list[Frames]:
 def cells_above(views: Sequence[Seen], level: float) -> list[npt.NDArray[np.bool_]]:
     """The patches bool `(h, w)` of frames, in whose neighbourhood their maps are above a level.
 
-    `views` are those of `views_of`, frame after frame. Of a moved one they lie only where the frame itself has such
-    patches, too: its repeated edge is of no part.
+    `views` are each frame and its `moved_copies`. Of a moved one the patches lie only where the frame itself has such,
+    too: its repeated edge is of no part.
     """
     found = []
     for i, seen in enumerate(views):

@@ -13,7 +13,7 @@ from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.runtime.line.line import Line
 from simplenet_edge.runtime.line.model_loader import ModelLoader
-from simplenet_edge.runtime.teach.pictures import kept_pictures, kept_record
+from simplenet_edge.runtime.teach.pictures import KeptRecord, kept_pictures, kept_record
 from simplenet_edge.runtime.teach.teach import MarkedPictures, Picture, taught_path, teach
 
 __all__ = ["LineTeacher"]
@@ -47,13 +47,12 @@ class LineTeacher:
         try:
             bundle = self._line.newest
             spec = bundle.manifest.input
-            paths = [self._path(name) for name in good]
-            marked = MarkedPictures(
-                [Picture(name, read_image(path, spec.bit_depth)) for name, path in zip(good, paths, strict=True)],
-                [Picture(name, read_image(self._path(name), spec.bit_depth)) for name in bad],
-                kept_pictures(self._keep, spec, recipe=self._recipe),
+            found = {name: self._find(name) for name in (*good, *bad)}
+            good_ones, bad_ones = (
+                [Picture(name, read_image(found[name][0], spec.bit_depth)) for name in names] for names in (good, bad)
             )
-            for record in map(kept_record, paths):
+            marked = MarkedPictures(good_ones, bad_ones, kept_pictures(self._keep, spec, recipe=self._recipe))
+            for record in (found[name][1] for name in good):
                 if record.wall_time >= self._started:  # another run's frames have the same numbers
                     self._line.false_reject(record.camera, record.frame_id)
             taught, lesson = teach(bundle, marked, taught_path(bundle), by=by.strip())
@@ -67,13 +66,15 @@ class LineTeacher:
             f"{taught.id} at {taught.path}"
         )
 
-    def _path(self, name: str) -> Path:
+    def _find(self, name: str) -> tuple[Path, KeptRecord]:
+        """Where a kept picture of the recipe is, and its record."""
         path = self._keep / f"{name}.png"
         if not _NAME.fullmatch(name) or not path.is_file():
             raise DataError(f"{name}: not among the pictures in {self._keep}; it may have made room for newer ones")
-        if (recipe := kept_record(path).recipe) not in (None, self._recipe):
+        record = kept_record(path)
+        if record.recipe not in (None, self._recipe):
             raise ConfigError(
-                f"{name} was judged by recipe {recipe}, and only {self._recipe} can be taught here; run: "
+                f"{name} was judged by recipe {record.recipe}, and only {self._recipe} can be taught here; run: "
                 "simplenet-edge teach with that recipe's bundle"
             )
-        return path
+        return path, record

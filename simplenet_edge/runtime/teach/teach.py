@@ -33,7 +33,7 @@ from simplenet_edge.engines.onnxruntime import cpu_session
 from simplenet_edge.errors import DataError, EngineError, EngineInputError, LessonRefused, SimpleNetEdgeError
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.runtime.detector import engine_frame
-from simplenet_edge.runtime.teach.choice import Seen, cells_above, thinned, views_of
+from simplenet_edge.runtime.teach.choice import Seen, cells_above, moved_copies, thinned
 from simplenet_edge.runtime.teach.graph_memory import GraphMemory, with_coordinates
 from simplenet_edge.runtime.teach.lesson import LESSON_NAME, Lesson, LessonPicture, lesson_folder, read_lessons
 from simplenet_edge.spec import Frames, Prediction
@@ -88,6 +88,11 @@ class _Student:
         with _said_by_onnxruntime():
             score, maps, patches = self._session.run([SCORE, MAP, COORDINATES], {FRAMES: frame[np.newaxis]})
             return Seen(float(score[0]), maps[0], patches[0])
+
+    def look_around(self, frame: Frames) -> list[Seen]:
+        """The same, and of its `moved_copies`."""
+        seen = self.look(frame)
+        return [seen, *map(self.look, moved_copies(frame, seen))]
 
 
 @contextmanager
@@ -187,10 +192,10 @@ def _groups(bundle: Bundle, marked: MarkedPictures) -> dict[str, list[Picture]]:
     good, bad = (
         [Picture(name, engine_frame(image, bundle)) for name, image in group] for group in (marked.good, marked.bad)
     )
-    known = [{frame.tobytes() for _, frame in group} for group in (good, bad)]
-    if both := [name for name, frame in bad if frame.tobytes() in known[0]]:
+    marked_good, marked_bad = ({frame.tobytes() for _, frame in group} for group in (good, bad))
+    if both := [name for name, frame in bad if frame.tobytes() in marked_good]:
         raise DataError(f"{', '.join(both[:_NAMED])}: marked good and bad; mark each picture once")
-    kept, room = [], _KEPT_BYTES
+    known, kept, room = marked_good | marked_bad, [], _KEPT_BYTES
     for name, image in marked.kept:
         try:
             frame = engine_frame(image, bundle)
@@ -199,7 +204,7 @@ def _groups(bundle: Bundle, marked: MarkedPictures) -> dict[str, list[Picture]]:
             continue
         if (room := room - frame.nbytes) < 0:
             break
-        if not any(frame.tobytes() in frames for frames in known):
+        if frame.tobytes() not in known:
             kept.append(Picture(name, frame))
     golden = [Picture(f"golden frame {i}", frame) for i, frame in enumerate(bundle.golden()[0])]
     return {"good": good, "bad": bad, "kept": kept, "golden": golden}
@@ -229,8 +234,7 @@ def _teach(bundle: Bundle, family: Sequence[str], groups: Mapping[str, Sequence[
 
     wrong = left = rejected(old)
     new, leader, median = old, family[0], bundle.record(family[0]).score_statistics.median
-    views = [view for one in wrong for view in views_of(one.image, old[leader].look(one.image))]
-    shown = {name: [student.look(view) for view in views] for name, student in old.items()}
+    shown = {name: [seen for one in wrong for seen in student.look_around(one.image)] for name, student in old.items()}
     room = min(student.memory.spare for student in old.values())
     for share, apart in _TRIES if wrong else ():
         cells = cells_above(shown[leader], median + share * (limits[leader] - median))
