@@ -1,0 +1,12 @@
+"""The container's health check: exit code 0 where SIMPLENET_EDGE_HEALTH answers 200; the monitor's address if not set."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+
+address = os.environ.get("SIMPLENET_EDGE_HEALTH", "http://127.0.0.1:8080/health")
+try:
+    urllib.request.urlopen(address, timeout=4).close()
+except (OSError, ValueError) as error:  # an HTTP status from 400 on is an OSError as well
+    sys.exit(f"{address}: {error}")
