@@ -1,4 +1,4 @@
-"""The container's health check: exit code 0 where SIMPLENET_EDGE_HEALTH answers 200; the monitor's address if not set."""
+"""The container's health check: exit code 0 where SIMPLENET_EDGE_HEALTH, or else the monitor, answers 200."""
 
 import os
 import sys
