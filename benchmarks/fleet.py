@@ -5,7 +5,7 @@
 Measured here, on the bundle and the images given: what the line writes per frame (a record, a kept picture with its
 record, an overlay), what a bundle weighs, and what it takes to open one and replay its golden frames. Everything else
 is arithmetic with the assumptions that `docs/scale.md` lists, but for the roll-out, which is simulated, event by event:
-stations fetch the bundle over one shared link, those that are off come back at random, it runs in the shadow for a number
+stations fetch the bundle over one link, those that are off come back at random, it runs in the shadow for a number
 of parts, and each wave waits for most of the one before. Written to `results/fleet.json`.
 """
 
