@@ -25,6 +25,7 @@ from simplenet_edge.cli import (
     export,
     inspect,
     run,
+    serve,
     sweep,
     teach,
     train,
@@ -59,6 +60,7 @@ for command in (
     cameras.cameras,
     benchmark.benchmark,
     run.run,
+    serve.serve,
 ):
     app.command()(command)
 
