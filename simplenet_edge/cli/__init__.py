@@ -29,6 +29,7 @@ from simplenet_edge.cli import (
     sweep,
     teach,
     train,
+    triton,
     verify,
     visibility,
 )
@@ -61,6 +62,7 @@ for command in (
     benchmark.benchmark,
     run.run,
     serve.serve,
+    triton.triton,
 ):
     app.command()(command)
 

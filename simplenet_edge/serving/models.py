@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simplenet_edge.contract import FRAMES, MAP, SCORE
 from simplenet_edge.engines.base import Engine
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.serving.batcher import BatchConfig, Batcher
-from simplenet_edge.serving.metrics import ServingMetrics
+
+if TYPE_CHECKING:
+    from simplenet_edge.serving.metrics import ServingMetrics
 
 __all__ = ["PLATFORM", "ModelVersion", "Models", "check_name"]
 

@@ -27,7 +27,7 @@ from simplenet_edge.serving.batcher import BatchConfig
 from simplenet_edge.serving.server import ModelServer
 from simplenet_edge.spec import Frames, OperatingPoint, Prediction
 from tests.bundles import HEIGHT, THRESHOLD, WIDTH, even_frames, with_spot, write_tiny_bundle
-from tests.serving.clients import client_of, infer, require_bundle
+from tests.serving.clients import client_of, infer
 from tests.waiting import SOON_S, until
 
 TOKEN = "correct horse battery staple"
@@ -69,10 +69,6 @@ def counted(web: httpx.Client, name: str, **labels: str) -> float:
         if sample.name == f"simplenet_edge_serving_{name}" and labels.items() <= sample.labels.items()
     ]
     return sum(sample.value for sample in samples)
-
-
-def test_serves_a_bundle(server: ModelServer, bundle: Bundle) -> None:
-    require_bundle(server.url, "tiny", bundle)
 
 
 def test_scores_are_those_of_verify_and_of_the_detector(server: ModelServer, engine: Engine) -> None:
