@@ -52,7 +52,8 @@ def in_url(host: str, port: int) -> str:
 
 def listening_socket(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises SimpleNetEdgeError where the address can't be taken."""
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # by name, or asyncio sets no TCP_NODELAY
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
