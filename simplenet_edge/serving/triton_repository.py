@@ -16,6 +16,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -107,7 +108,12 @@ def write_model(
     config = _config(folder, dict(sorted({**versions, number: new}.items())), max_batch or _max_batch(folder))
     with disk_errors(folder):
         if not is_there:
-            write_folder(folder / str(number), {_FILES[backend]: content, **_evidence(bundle, new)})
+            try:
+                write_folder(folder / str(number), {_FILES[backend]: content, **_evidence(bundle, new)})
+            except OSError:
+                with suppress(OSError):
+                    folder.rmdir()  # a model without a version would keep Triton from starting
+                raise
         for device in _DEVICES[backend]:
             write_text(folder / "configs" / f"{device}.pbtxt", config + _group(device))
         write_text(folder / "config.pbtxt", config)  # last: before it, Triton finds the model that was there

@@ -23,6 +23,7 @@ from tests.engines.conftest import (
     Simulate,
     simulate,  # noqa: F401 - a fixture
 )
+from tests.faults import no_file_beyond, outcomes
 
 
 def config_of(model: Path, name: str = "config.pbtxt") -> Any:
@@ -150,6 +151,23 @@ def test_what_is_refused_changes_nothing(bundle: Bundle, tmp_path: Path) -> None
     assert files_of(repository) == before
     with pytest.raises(DataError, match="can't be written"):
         write_model(bundle, repository / "file" / "deeper")
+
+
+def test_a_disk_that_refuses_changes_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    repository, second = tmp_path / "repository", other_bundle(tmp_path / "second")
+    write_model(bundle, repository)
+    before = files_of(repository)
+    for name in ("tiny", "new"):
+        with no_file_beyond(3000), pytest.raises(DataError, match="can't be written"):
+            write_model(second, repository, name=name)
+        assert files_of(repository) == before
+    assert [path.name for path in repository.iterdir()] == ["tiny"]
+
+
+def test_a_kill_at_any_step_leaves_what_the_next_try_completes() -> None:
+    found = outcomes(Path(__file__).with_name("kill_triton_writers.py"))
+    assert found["old"] > 3  # kills before the second version was there
+    assert found["new"] > 3  # and after
 
 
 def test_tensorrt_takes_the_plan_of_this_device(tmp_path: Path, simulate: Simulate) -> None:  # noqa: F811
