@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import socket
 import threading
@@ -122,7 +123,7 @@ class HttpServer:
         self.host = host
         self.port = port
         self._app = app
-        self._limits = {"head_s": head_s, "most": connections}
+        self._head_s, self._connections = head_s, connections
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
@@ -141,8 +142,9 @@ class HttpServer:
         self.port = self._socket.getsockname()[1]
         config = uvicorn.Config(
             self._app,
-            http=type("Protocol", (BoundedProtocol,), self._limits),
-            backlog=_BACKLOG,
+            http=type("Protocol", (BoundedProtocol,), {"head_s": self._head_s, "most": self._connections}),
+            backlog=max(_BACKLOG, self._connections),
+            timeout_keep_alive=math.ceil(self._head_s),
             log_level="error",
             access_log=False,
             lifespan="off",

@@ -127,7 +127,7 @@ class ServingApp:
     async def _answer(self, request: Request, model: ModelVersion) -> Response:
         """Raises Refused, Unavailable, ClientDisconnect or what the engine raises."""
         encoding = request.headers.get("content-encoding", "identity")
-        if encoding != "identity":
+        if encoding.lower() != "identity":
             raise Refused(f"expected a body as it is, found one in {encoding[:40]!r}; don't compress it", 415)
         max_batch = self._models.config.max_batch
         header_length = request.headers.get(HEADER_LENGTH)

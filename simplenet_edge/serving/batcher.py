@@ -143,15 +143,16 @@ class Batcher:
 
     def _compute(self, requests: list[_Waiting]) -> None:
         started_s = time.monotonic()
-        frames = requests[0].frames if len(requests) == 1 else np.concatenate([one.frames for one in requests])
+        parts = [one.frames for one in requests]
+        count = sum(map(len, parts))
         prediction, failure = None, None
         try:
-            prediction = self._predict(frames)
+            prediction = self._predict(parts[0] if len(parts) == 1 else np.concatenate(parts))
         except Exception as error:  # whatever it is, the next batch may do
-            _log.error("a batch of %d frames failed: %s", len(frames), error)
+            _log.error("a batch of %d frames failed: %s", count, error)
             failure = error
         waits_s = tuple(started_s - one.since_s for one in requests)
-        self._on_batch(Batch(len(frames), waits_s, time.monotonic() - started_s, prediction is None))
+        self._on_batch(Batch(count, waits_s, time.monotonic() - started_s, prediction is None))
         first = 0
         for one in requests:
             part = slice(first, first := first + len(one.frames))

@@ -16,6 +16,8 @@ __all__ = ["TOKEN_VARIABLE", "ModelServer"]
 TOKEN_VARIABLE = "SIMPLENET_EDGE_SERVE_TOKEN"
 """Of the environment; may hold the token."""
 
+_IDLE_S = 60.0  # between two requests of a client, so that one with a frame now and then stays connected
+
 
 class ModelServer:
     """A context manager that serves engines, which are open and stay the caller's, each under a name.
@@ -66,8 +68,9 @@ class ModelServer:
         models = Models(self._engines, self._batches, metrics)
         app = ServingApp(models, metrics, self._timeout_s)
         with ExitStack() as stack:
+            served = app.create(self._host, self._token)
             self._server = stack.enter_context(
-                HttpServer(app.create(self._host, self._token), self._host, self._port, connections=self._connections)
+                HttpServer(served, self._host, self._port, head_s=_IDLE_S, connections=self._connections)
             )
             stack.enter_context(models)  # left first: what waits is answered while the server still is there
             stack.callback(setattr, app, "is_ready", False)
