@@ -30,7 +30,7 @@ gpu-check: $(READY)  ## all that has not run on a GPU, on a machine with one; a 
 clean:
 	rm -rf $(VENV) demo-output site build dist *.egg-info
 
-$(READY): pyproject.toml scripts/opencv.sh scripts/test_servers.sh
+$(READY): pyproject.toml scripts/opencv.sh scripts/test_servers.sh scripts/triton_server.sh
 	@test -d simplenet_edge/engines && test -d simplenet_edge/export || { echo "$(LINKS_LOST)" >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -38,4 +38,5 @@ $(READY): pyproject.toml scripts/opencv.sh scripts/test_servers.sh
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	sh scripts/opencv.sh $(BIN)/python
 	sh scripts/test_servers.sh
+	sh scripts/triton_server.sh $(BIN)/python $(VENV)/triton
 	touch $@

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.base import Engine
@@ -15,7 +17,7 @@ from simplenet_edge.errors import EngineError, ParityError
 from simplenet_edge.spec import Frames
 from simplenet_edge.system import physical_cores
 
-__all__ = ["choose_fastest"]
+__all__ = ["choose_fastest", "settle_engine"]
 
 _MEASURED_S = 1.0  # for all candidates together
 _PATIENCE_S = 5.0  # no other candidate is opened after that
@@ -72,6 +74,16 @@ def choose_fastest(
     others += [f"{one} not tried" for one in candidates if one not in times and one not in errors]
     reason = f"{times[fastest]:.1f} ms per golden frame with --threads {fastest.threads}, the fastest here"
     return Choice(fastest.name, f"{reason} ({'; '.join(others)})" if others else reason, fastest.threads)
+
+
+def settle_engine(path: Path, engine: str, precision: str, threads: int | None, measure: bool = True) -> Choice:
+    """The engine and threads of a program that runs a bundle for long: as they were asked for, or else measured here.
+
+    Raises what `choose_engine` and `choose_fastest` raise.
+    """
+    if engine == "auto" and threads is None and measure:
+        return choose_fastest(Bundle(path), precision)
+    return dataclasses.replace(choose_engine(engine, precision), threads=threads)
 
 
 def _median_ms(engine: Engine, frames: Frames, seconds: float) -> float:

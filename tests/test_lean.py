@@ -14,6 +14,7 @@ import simplenet_edge.benchmark
 import simplenet_edge.engines
 import simplenet_edge.imaging
 import simplenet_edge.runtime
+import simplenet_edge.serving
 from tests.bundles import even_frames, predict, tiny_graph, with_spot, write_tiny_bundle
 
 HEAVY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "sklearn", "scipy", "matplotlib", "tensorboard")
@@ -64,7 +65,13 @@ def modules_of(package: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "package",
-    [simplenet_edge.engines, simplenet_edge.runtime, simplenet_edge.benchmark, simplenet_edge.imaging],
+    [
+        simplenet_edge.engines,
+        simplenet_edge.runtime,
+        simplenet_edge.serving,
+        simplenet_edge.benchmark,
+        simplenet_edge.imaging,
+    ],
     ids=lambda p: p.__name__,
 )
 def test_importing_the_runtime_loads_no_library_of_a_backend(package: object) -> None:

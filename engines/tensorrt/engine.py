@@ -21,12 +21,12 @@ from simplenet_edge.engines.tensorrt.cuda_memory import CudaMemory, open_cuda
 from simplenet_edge.engines.tensorrt.executor import PlanRefused, TensorRTExecutor
 from simplenet_edge.engines.tensorrt.library import Flavour, load_library
 from simplenet_edge.engines.tensorrt.plan_store import StoredPlan
-from simplenet_edge.engines.tensorrt.provision import obtain_plan
+from simplenet_edge.engines.tensorrt.provision import obtain_plan, require_stored_plan
 from simplenet_edge.errors import EngineError
 from simplenet_edge.progress import Progress
 from simplenet_edge.spec import Frames, Prediction
 
-__all__ = ["TensorRTEngine", "TensorRTRtxEngine"]
+__all__ = ["TensorRTEngine", "TensorRTRtxEngine", "find_plan"]
 
 _log = logging.getLogger(__name__)
 
@@ -128,3 +128,16 @@ class TensorRTRtxEngine(TensorRTEngine):
 
     name: ClassVar[str] = "tensorrt_rtx"
     flavour: ClassVar[Flavour] = "tensorrt_rtx"
+
+
+def find_plan(bundle: Bundle, precision: str) -> StoredPlan:
+    """The plan of TensorRT, stored by an earlier build, that the GPU of this device runs.
+
+    Raises EngineUnavailable without TensorRT or a GPU, EngineError where there is no such plan.
+    """
+    library = load_library(TensorRTEngine.flavour)
+    cuda = open_cuda()
+    try:
+        return require_stored_plan(library, cuda.device, bundle, precision)
+    finally:
+        cuda.close()

@@ -11,12 +11,12 @@ from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines.tensorrt.builder import BatchProfile, BuildConfig, build_plan
 from simplenet_edge.engines.tensorrt.cuda_memory import Device
 from simplenet_edge.engines.tensorrt.library import TensorRTLibrary, load_library
-from simplenet_edge.engines.tensorrt.plan_store import PlanStore, StoredPlan, plan_folder, plan_key
-from simplenet_edge.errors import ConfigError
+from simplenet_edge.engines.tensorrt.plan_store import PlanKey, PlanStore, StoredPlan, plan_folder, plan_key
+from simplenet_edge.errors import ConfigError, EngineError
 from simplenet_edge.files import write_bytes
 from simplenet_edge.progress import Progress
 
-__all__ = ["build_for_targets", "log_progress", "obtain_plan"]
+__all__ = ["build_for_targets", "log_progress", "obtain_plan", "require_stored_plan"]
 
 _LOG_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def obtain_plan(
     """
     config = config or BuildConfig()
     config = dataclasses.replace(config, profile=profile or config.profile)
-    gpu = device.capability if library.is_rtx else f"{device.capability} {device.name}"
-    key = plan_key(bundle, precision, library.flavour, library.version, (gpu,), config.profile)
+    key = _device_key(library, device, bundle, precision, config.profile)
+    (gpu,) = key.gpus
     store = PlanStore(plan_folder(bundle, cache))
     if not rebuild:
         stored, reasons = store.find(key, any_profile=profile is None)
@@ -82,6 +82,20 @@ def obtain_plan(
     return stored
 
 
+def require_stored_plan(library: TensorRTLibrary, device: Device, bundle: Bundle, precision: str) -> StoredPlan:
+    """The newest stored plan, of any profile, that runs on `device`. Raises EngineError where there is none."""
+    key = _device_key(library, device, bundle, precision, BatchProfile())
+    folder = plan_folder(bundle)
+    stored, reasons = PlanStore(folder).find(key, any_profile=True)
+    if stored is None:
+        found = "; ".join(reasons) or "none"
+        raise EngineError(
+            f"expected a {precision} plan of {library.flavour} {library.version} for {key.gpus[0]} in {folder}, found "
+            f"{found}; run: simplenet-edge build --engine {library.flavour} --precision {precision} on this device"
+        )
+    return stored
+
+
 def log_progress() -> Progress:
     """Progress as a line in the log every ten seconds, at the level of warnings: a silent build looks like a hang."""
     last = time.monotonic()
@@ -93,3 +107,10 @@ def log_progress() -> Progress:
             _log.warning("still building: %s, %d of %d", phase, done, total)
 
     return report
+
+
+def _device_key(
+    library: TensorRTLibrary, device: Device, bundle: Bundle, precision: str, profile: BatchProfile
+) -> PlanKey:
+    gpu = device.capability if library.is_rtx else f"{device.capability} {device.name}"
+    return plan_key(bundle, precision, library.flavour, library.version, (gpu,), profile)

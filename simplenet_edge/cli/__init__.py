@@ -25,9 +25,11 @@ from simplenet_edge.cli import (
     export,
     inspect,
     run,
+    serve,
     sweep,
     teach,
     train,
+    triton,
     verify,
     visibility,
 )
@@ -59,6 +61,8 @@ for command in (
     cameras.cameras,
     benchmark.benchmark,
     run.run,
+    serve.serve,
+    triton.triton,
 ):
     app.command()(command)
 

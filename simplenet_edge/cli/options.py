@@ -24,7 +24,7 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda, openvino, onnxruntime, or fake (for dry runs). On a CPU, "
-        "auto of `run` measures the engines and threads for a second.",
+        "auto of `run` and `serve` measures the engines and threads for a second.",
     ),
 ]
 ThreadsOption = Annotated[

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ __all__ = [
     "listening_socket",
     "needs_serve_extra",
     "parse_address",
+    "read_token",
     "require_token",
 ]
 
@@ -49,7 +53,8 @@ def in_url(host: str, port: int) -> str:
 
 def listening_socket(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises SimpleNetEdgeError where the address can't be taken."""
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # by name, or asyncio sets no TCP_NODELAY
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
@@ -70,15 +75,31 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def require_token(host: str, token: str | None) -> None:
-    """Raise ConfigError where the monitor would be open to the network without a token, or with one that is easy."""
+def read_token(file: Path | None, variable: str) -> str | None:
+    """The token in a file, or without one in the environment's `variable`; None where there is none.
+
+    Raises ConfigError for a file that can't be read.
+    """
+    if file is None:
+        return os.environ.get(variable)
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token-file {file}: expected a file with the token in it ({error})") from error
+
+
+def require_token(host: str, token: str | None, variable: str, risk: str) -> None:
+    """Raise ConfigError where the network could come in without a token, or with one that is easy.
+
+    `variable` of the environment may hold the token; `risk` is what the network may do there.
+    """
     if token is None and not is_loopback(host):
         raise ConfigError(
-            f"--serve {host}: the network may see the parts and swap the model there; set a token in the environment, "
-            "SIMPLENET_EDGE_MONITOR_TOKEN, or in a file, --token-file"
+            f"listening on {host}, where the network may {risk}, needs a token: set it in the environment, {variable}, "
+            "or in a file, --token-file"
         )
     if token is not None and (len(token) < _LEAST_TOKEN or not (token.isascii() and token.isprintable())):
-        raise ConfigError(f"the monitor's token needs at least {_LEAST_TOKEN} ASCII characters, without line breaks")
+        raise ConfigError(f"the token needs at least {_LEAST_TOKEN} ASCII characters, without line breaks")
 
 
 @contextmanager
@@ -91,19 +112,18 @@ def needs_serve_extra(what: str) -> Iterator[None]:
 
 
 class HttpServer:
-    """A context manager that serves up to 64 connections, of which each has `head_s` for the head of a
-    request.
+    """A context manager that serves up to `connections`, of which each has `head_s` for the head of a request.
 
     Listens from `__enter__` on; port 0 takes a free one, and `port` then says which.
 
     Raises SimpleNetEdgeError where the address can't be taken, and where starlette or uvicorn is missing.
     """
 
-    def __init__(self, app: Any, host: str, port: int, *, head_s: float = 5.0) -> None:
+    def __init__(self, app: Any, host: str, port: int, *, head_s: float = 5.0, connections: int = 64) -> None:
         self.host = host
         self.port = port
         self._app = app
-        self._head_s = head_s
+        self._head_s, self._connections = head_s, connections
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
@@ -122,8 +142,9 @@ class HttpServer:
         self.port = self._socket.getsockname()[1]
         config = uvicorn.Config(
             self._app,
-            http=type("Protocol", (BoundedProtocol,), {"head_s": self._head_s}),
-            backlog=_BACKLOG,
+            http=type("Protocol", (BoundedProtocol,), {"head_s": self._head_s, "most": self._connections}),
+            backlog=max(_BACKLOG, self._connections),
+            timeout_keep_alive=math.ceil(self._head_s),
             log_level="error",
             access_log=False,
             lifespan="off",

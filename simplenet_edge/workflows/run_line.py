@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,21 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from simplenet_edge.bundle import Bundle
-from simplenet_edge.engines.fastest import choose_fastest
-from simplenet_edge.engines.selection import choose_engine
+from simplenet_edge.engines.fastest import settle_engine
 from simplenet_edge.errors import ConfigError
 from simplenet_edge.progress import OnMessage, ignore_message
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.runtime.drift.drift_monitor import DriftConfig
 from simplenet_edge.runtime.hours import read_hours
-from simplenet_edge.runtime.http_server import parse_address
+from simplenet_edge.runtime.http_server import parse_address, read_token
 from simplenet_edge.runtime.line.line import Line, LineConfig, Summary
 from simplenet_edge.runtime.line.model_loader import ModelLoader
 from simplenet_edge.runtime.line.process import hangups_ignored
 from simplenet_edge.runtime.line.recipes import RecipeConfig
 from simplenet_edge.runtime.line.shadow import Shadow
 from simplenet_edge.runtime.monitor import Monitor
+from simplenet_edge.runtime.monitor.monitor import TOKEN_VARIABLE
 from simplenet_edge.runtime.sinks import JsonlSink, OverlaySink, PictureStore, Sink, open_sink
 from simplenet_edge.runtime.sources import Source, open_source
 from simplenet_edge.runtime.sources.capture import without_password
@@ -141,10 +139,7 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
     options, sinks = station.options, list(station.sinks)
     first, *others = station.recipes
     config = LineConfig(options.deadline_ms, drift=options.drift(), strict=options.strict)
-    if options.engine == "auto" and options.threads is None and options.check:
-        choice = choose_fastest(Bundle(first.bundle), options.precision)
-    else:
-        choice = dataclasses.replace(choose_engine(options.engine, options.precision), threads=options.threads)
+    choice = settle_engine(first.bundle, options.engine, options.precision, options.threads, options.check)
     on_message(f"engine {choice.name}: {choice.reason}")
     loader = ModelLoader(first.bundle, choice.name, options.precision, choice.threads, options.check)
     with ExitStack() as stack:
@@ -163,7 +158,7 @@ def run_station(station: Station, on_message: OnMessage = ignore_message) -> Sum
         status, monitor = LineStatus(), None
         if options.serve is not None:
             host, port = parse_address(options.serve)
-            monitor = Monitor(status, host=host, port=port, token=_token(options.token_file))
+            monitor = Monitor(status, host=host, port=port, token=read_token(options.token_file, TOKEN_VARIABLE))
             sinks.append(monitor.sink)
         line = Line(
             station.sources,
@@ -206,15 +201,6 @@ def sink_makers(
 
 def _sink_at(address: str, spool: Path | None, on_message: OnMessage) -> Sink:
     return open_sink(read_address(address, on_message), spool_folder=spool)
-
-
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get("SIMPLENET_EDGE_MONITOR_TOKEN")
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file {file}: expected a file with the token in it ({error})") from error
 
 
 def read_address(text: str, on_message: OnMessage = ignore_message) -> str:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from simplenet_edge.errors import ConfigError, SimpleNetEdgeError
-from simplenet_edge.runtime.http_server import HttpServer, parse_address
+from simplenet_edge.runtime.http_server import HttpServer, listening_socket, parse_address
 from tests.waiting import SOON_S, until
 
 
@@ -94,6 +94,22 @@ def test_an_answer_may_take_its_time() -> None:
     app = Starlette(routes=[Route("/", slow)])
     with HttpServer(app, "127.0.0.1", 0, head_s=0.1) as server:
         assert urllib.request.urlopen(f"{server.url}/", timeout=SOON_S).read() == b"at last"
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """Else the second piece of each would wait 40 ms for the client's system to confirm the first."""
+    with listening_socket("127.0.0.1", 0) as listening:
+        client = socket.create_connection(listening.getsockname(), timeout=SOON_S)
+        accepted, _ = listening.accept()
+
+        async def nodelay() -> int:
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, accepted)
+            option: int = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            transport.close()
+            return option
+
+        with client:
+            assert asyncio.run(nodelay()) != 0
 
 
 def test_a_port_that_is_taken() -> None:

@@ -36,7 +36,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from simplenet_edge.errors import LessonRefused, RecipeError, SimpleNetEdgeError
-from simplenet_edge.runtime.monitor.guard import Guard, refusal
+from simplenet_edge.runtime.http_guard import refusal
+from simplenet_edge.runtime.monitor.guard import PageGuard
 from simplenet_edge.runtime.monitor.metrics import CONTENT_TYPE_LATEST, metrics_text
 from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.snapshot import STALE_S
@@ -81,7 +82,7 @@ def create_app(
         Route("/api/shift", line.shift, methods=["POST"]),
         Route("/api/teach", line.teach, methods=["POST"]),
     ]
-    middleware = [Middleware(Guard, host=host, token=token)]
+    middleware = [Middleware(PageGuard, host=host, token=token)]
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _say_error})
 
 

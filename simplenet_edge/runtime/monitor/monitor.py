@@ -10,7 +10,10 @@ from simplenet_edge.runtime.monitor.sink import MonitorSink
 from simplenet_edge.runtime.status import LineStatus
 from simplenet_edge.runtime.teach import Teach
 
-__all__ = ["Monitor"]
+__all__ = ["TOKEN_VARIABLE", "Monitor"]
+
+TOKEN_VARIABLE = "SIMPLENET_EDGE_MONITOR_TOKEN"
+"""Of the environment; may hold the token."""
 
 
 class Monitor:
@@ -36,7 +39,7 @@ class Monitor:
         teach: Teach | None = None,
         gallery_size: int = 24,
     ) -> None:
-        require_token(host, token)
+        require_token(host, token, TOKEN_VARIABLE, "see the parts and swap the model")
         self.sink = MonitorSink(gallery_size)
         self._status = status
         self._host, self._port, self._token = host, port, token

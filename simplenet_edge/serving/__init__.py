@@ -1,0 +1,1 @@
+"""Bundles behind KServe's Open Inference Protocol (v2): a server of our own, and repositories for Triton."""
