@@ -87,6 +87,11 @@ class Bundle:
             raise BundleError(f"{self.path}: {name} changed while in use; copy the bundle again")
         return data
 
+    def zipped(self) -> bytes:
+        """The whole bundle as the content of a `.zip`: the same one, wherever that is written. Raises BundleError."""
+        manifest = self._files.read(MANIFEST_NAME, _MANIFEST_BYTES)
+        return _zip({MANIFEST_NAME: manifest, **{name: self.read_bytes(name) for name in self.manifest.files}})
+
     @property
     def frame_hw(self) -> tuple[int, int]:
         """(height, width) of the frames that the graphs take: the model's, or a camera's."""

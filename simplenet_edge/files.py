@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from simplenet_edge.errors import ConfigError, DataError
 
@@ -29,6 +29,7 @@ __all__ = [
     "sync_folder",
     "try_lock",
     "write_bytes",
+    "write_file",
     "write_folder",
     "write_json",
     "write_text",
@@ -44,11 +45,18 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     With `sync` False a power cut may leave an empty file: for what is not worth the wait. Raises OSError where the disk
     refuses; what was there before is still there then.
     """
+    with write_file(path, sync=sync) as file:
+        file.write(data)
+
+
+@contextmanager
+def write_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to be written piece by piece, which is at `path` when all inside went well; as `write_bytes`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             if sync:
                 file.flush()
                 os.fsync(file.fileno())

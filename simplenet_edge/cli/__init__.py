@@ -25,6 +25,7 @@ from simplenet_edge.cli import (
     export,
     inspect,
     run,
+    score,
     serve,
     sweep,
     teach,
@@ -63,6 +64,7 @@ for command in (
     run.run,
     serve.serve,
     triton.triton,
+    score.score,
 ):
     app.command()(command)
 
@@ -125,5 +127,8 @@ _EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "ort",
+    "ray": "archive",
+    "pyarrow": "archive",
+    "fsspec": "archive",
 }
 """Which extra brings a package that a command misses."""

@@ -28,6 +28,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "StoredImage",
+    "check_encoded_size",
     "decode_image",
     "max_pixels",
     "read_encoded",
@@ -166,13 +167,18 @@ def read_encoded(path: Path) -> bytes:
         size = about.st_size
         if not stat.S_ISREG(about.st_mode):  # a pipe or a device might never end
             raise DataError("can't be read (it is no regular file); copy the image into one")
-        if size > _PIXEL_BYTES * max_pixels():
-            raise DataError(f"expected at most {_PIXEL_BYTES * max_pixels()} bytes, found {size}; scale the image down")
+        check_encoded_size(size)
         return path.read_bytes()
     except MemoryError:
         raise DataError(f"does not fit into memory ({size} bytes); scale the image down") from None
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror}); check the path and its permissions") from error
+
+
+def check_encoded_size(size: int) -> None:
+    """Raise DataError for an image file of more bytes than its pixels can have."""
+    if size > _PIXEL_BYTES * max_pixels():
+        raise DataError(f"expected at most {_PIXEL_BYTES * max_pixels()} bytes, found {size}; scale the image down")
 
 
 def _decode(data: bytes) -> npt.NDArray[Any]:
