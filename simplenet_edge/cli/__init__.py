@@ -15,6 +15,7 @@ import typer
 
 from simplenet_edge import __version__
 from simplenet_edge.cli import (
+    backtest,
     benchmark,
     build,
     cameras,
@@ -65,6 +66,7 @@ for command in (
     serve.serve,
     triton.triton,
     score.score,
+    backtest.backtest,
 ):
     app.command()(command)
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from simplenet_edge.evaluation.visibility import Curve
+if TYPE_CHECKING:
+    from simplenet_edge.evaluation.visibility import Curve
 
-__all__ = ["pod_svg", "roc_svg", "score_histogram_svg", "trade_off_svg"]
+__all__ = ["agreement_svg", "pod_svg", "relative_histogram_svg", "roc_svg", "score_histogram_svg", "trade_off_svg"]
 
 _WIDTH, _HEIGHT = 420, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 30, 44  # margins around the plot, in units of the drawing
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _BINS = 40
+_CELLS = 44  # of the plot of one score over another, along each side
 _LINEAR_UP_TO = 50  # images in the tallest bar; above, one image is too low to see and counts go logarithmic
 
 
@@ -189,6 +192,83 @@ def pod_svg(curves: Sequence[Curve], shown_contrast: float) -> str:
             _y_label("defects found"),
         ],
     )
+
+
+def agreement_svg(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64]) -> str:
+    """How many pictures have which score of the new model, upwards, for which of the old one; relative scores `(n,)`.
+
+    Cells are darker the more pictures are in them, by the logarithm; those in which the verdicts differ have their own
+    colour. Both thresholds are at 1.
+    """
+    (low, high), counts = _span(old, new), np.zeros((_CELLS, _CELLS), np.int64)
+    cell = (high - low) / _CELLS
+    below = math.ceil((1 - low) / cell)  # cells up to the threshold, which lies between two
+
+    def index(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        cells = np.ceil((scores - 1) / cell).astype(np.int64) - 1 + below
+        cells = np.where(scores > 1, np.maximum(cells, below), np.minimum(cells, below - 1))
+        return np.clip(cells, 0, _CELLS - 1)
+
+    np.add.at(counts, (index(old), index(new)), 1)
+    start = 1 - below * cell  # the left end of the first cell
+
+    def x(score: float) -> float:
+        return _LEFT + _PLOT_WIDTH * (score - start) / (_CELLS * cell)
+
+    def y(score: float) -> float:
+        return _TOP + _PLOT_HEIGHT * (1 - (score - start) / (_CELLS * cell))
+
+    most, width, height = math.log1p(counts.max()), _PLOT_WIDTH / _CELLS, _PLOT_HEIGHT / _CELLS
+    ticks = _labelled(start, start + _CELLS * cell)
+    parts = _grid([(y(tick), text) for tick, text in ticks])
+    for i, j in np.argwhere(counts).tolist():
+        kind = "good" if (i < below) == (j < below) else "defective"
+        parts.append(
+            f'<rect class="bar {kind}" style="fill-opacity:{0.25 + 0.75 * math.log1p(counts[i, j]) / most:.2f}" '
+            f'x="{x(start + i * cell):.1f}" y="{y(start + (j + 1) * cell):.1f}" width="{width:.1f}" '
+            f'height="{height:.1f}"><title>{counts[i, j]} pictures</title></rect>'
+        )
+    parts += [
+        f'<line class="threshold" x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{_TOP}" y2="{_TOP + _PLOT_HEIGHT}"/>',
+        f'<line class="threshold" x1="{_LEFT}" x2="{_LEFT + _PLOT_WIDTH}" y1="{y(1):.1f}" y2="{y(1):.1f}"/>',
+        *_axis_texts([(x(tick), text) for tick, text in ticks], "old"),
+        _y_label("new"),
+    ]
+    return _svg("Scores of the new model over those of the old one", parts)
+
+
+def relative_histogram_svg(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64]) -> str:
+    """The relative scores `(n,)` of both models, the old one's upwards, the new one's downwards, logarithmic."""
+    low, high = _span(old, new)
+    edges = np.linspace(low, high, _BINS + 1)
+    counts = [np.histogram(np.clip(scores, low, high), edges)[0].tolist() for scores in (old, new)]
+    middle, room = _TOP + _PLOT_HEIGHT / 2, _PLOT_HEIGHT / 2
+    top = math.log10(1.2 * max(map(max, counts)) / 0.6)
+
+    def x(score: float) -> float:
+        return _LEFT + _PLOT_WIDTH * (score - low) / (high - low)
+
+    parts = []
+    for name, count, down in (("good", counts[0], False), ("defective", counts[1], True)):
+        for left, right, pictures in zip(edges.tolist(), edges[1:].tolist(), count, strict=False):
+            height = room * math.log10(pictures / 0.6) / top if pictures else 0.0
+            parts.append(
+                f'<rect class="bar {name}" x="{x(left) + 0.5:.1f}" y="{middle - (0 if down else height):.1f}" '
+                f'width="{x(right) - x(left) - 1:.1f}" height="{height:.1f}"><title>{pictures} pictures</title></rect>'
+            )
+    parts += [
+        f'<line class="axis" x1="{_LEFT}" x2="{_LEFT + _PLOT_WIDTH}" y1="{middle}" y2="{middle}"/>',
+        f'<line class="threshold" x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{_TOP}" y2="{_TOP + _PLOT_HEIGHT}"/>',
+        *_axis_texts([(x(tick), text) for tick, text in _labelled(low, high)], "relative score"),
+        _y_label("pictures (log scale)"),
+    ]
+    return _svg("Histogram of the scores of both models", parts)
+
+
+def _span(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """From the lowest to the highest of the scores, the threshold within; the far ends are cut off at 1 in 1000."""
+    both = np.concatenate([old, new])
+    return min(0.0, float(np.quantile(both, 0.001))), max(1.5, float(np.quantile(both, 0.999)))
 
 
 def _histogram(

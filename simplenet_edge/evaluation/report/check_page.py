@@ -14,8 +14,7 @@ from simplenet_edge.data.check import CheckReport, Group
 from simplenet_edge.data.facts import ImageFacts
 from simplenet_edge.data.reading import read_whole_mask
 from simplenet_edge.errors import DataError
-from simplenet_edge.evaluation.report.gallery import data_uri
-from simplenet_edge.evaluation.report.page import html_page, html_text
+from simplenet_edge.evaluation.report.page import data_uri, html_page, html_text
 from simplenet_edge.files import write_text
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import outline

@@ -1,31 +1,25 @@
 """The report's images, as HTML: each as the model saw it, with its heat, with its ground truth.
 
-Images are embedded as JPEG data URIs at most `_VIEW_SIZE` pixels large; all text from file names is escaped.
+Images are embedded as `data_uri` makes them; all text from file names is escaped.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-
-import cv2
-import numpy as np
 
 from simplenet_edge.data.findings import counted
 from simplenet_edge.data.reading import read_sample_mask
 from simplenet_edge.errors import DataError
-from simplenet_edge.evaluation.report.page import html_text
+from simplenet_edge.evaluation.report.page import data_uri, html_text
 from simplenet_edge.evaluation.results import Evaluation, ImageResult
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import HEAT_BGR, outline, overlay
 from simplenet_edge.imaging.preprocess import preprocess
 from simplenet_edge.spec import Frames, OperatingPoint, Predictor, ScoreStatistics
 
-__all__ = ["data_uri", "galleries"]
+__all__ = ["galleries"]
 
 _SHOWN = 8  # images in a gallery
-_VIEW_SIZE = 320  # longest side of a shown image, in pixels
-_JPEG_QUALITY = 88
 
 
 def galleries(evaluation: Evaluation, predictor: Predictor, normal: ScoreStatistics) -> str:
@@ -118,12 +112,3 @@ def _heat_scale(point: OperatingPoint, normal_level: float) -> str:
         f'<p class="scale">{normal_level:.4g} <i style="background: linear-gradient(90deg, {stops})"></i> '
         f"{2 * threshold - normal_level:.4g} (threshold {threshold:.4g} in the middle)</p></section>"
     )
-
-
-def data_uri(view: Frames) -> str:
-    """An image uint8 `(H, W, 3)` BGR as a small JPEG for the `src` of an HTML image."""
-    scale = _VIEW_SIZE / max(view.shape[:2])
-    if scale < 1:
-        view = np.asarray(cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    _, jpeg = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"

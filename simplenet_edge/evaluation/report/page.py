@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
 
-from simplenet_edge.evaluation.results import printable
+import cv2
+import numpy as np
 
-__all__ = ["html_page", "html_text"]
+from simplenet_edge.spec import Frames
+
+__all__ = ["data_uri", "html_page", "html_text"]
 
 _FILES = Path(__file__).parent
+_VIEW_SIZE = 320  # longest side of a shown image, in pixels
+_JPEG_QUALITY = 88
 
 
 def html_page(title: str, sections: Iterable[str]) -> str:
@@ -24,4 +30,13 @@ def html_page(title: str, sections: Iterable[str]) -> str:
 
 def html_text(raw: str) -> str:
     """Any text, file names included, as HTML text."""
-    return escape(printable(raw))
+    return escape(raw.encode(errors="replace").decode())
+
+
+def data_uri(view: Frames) -> str:
+    """An image uint8 `(H, W, 3)` BGR as a small JPEG for the `src` of an HTML image."""
+    scale = _VIEW_SIZE / max(view.shape[:2])
+    if scale < 1:
+        view = np.asarray(cv2.resize(view, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    _, jpeg = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"

@@ -13,8 +13,7 @@ import numpy as np
 
 from simplenet_edge.evaluation.drawn_trials import GRID
 from simplenet_edge.evaluation.report.charts import pod_svg
-from simplenet_edge.evaluation.report.gallery import data_uri
-from simplenet_edge.evaluation.report.page import html_page, html_text
+from simplenet_edge.evaluation.report.page import data_uri, html_page, html_text
 from simplenet_edge.evaluation.visibility import Visibility, VisibleSize
 from simplenet_edge.files import write_text
 from simplenet_edge.imaging.overlay import HEAT_BGR
