@@ -174,13 +174,18 @@ class _Worker:
 
 
 def run_tasks(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], cpus: int
-) -> Iterator[tuple[int, Any | Exception]]:
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], cpus: int, gpus: int = 0
+) -> Iterator[tuple[int, Any]]:
     """The index and the result of `function(*task)` for each task, as they end; an exception that it raised is given
-    and not raised, so that the others go on. Each holds `cpus` processors, and is not tried again.
+    and not raised, so that the others go on. Each holds `cpus` processors and `gpus` GPUs, and is not tried again.
     """
     ray = _import_ray()
-    remote = ray.remote(num_cpus=cpus, max_retries=0)(function)
+
+    def work(*task: Any) -> Any:
+        _at_home()
+        return function(*task)
+
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(work)
     waiting = {remote.remote(*task): i for i, task in enumerate(tasks)}
     try:
         while waiting:

@@ -147,10 +147,7 @@ class _Keeper:
 
     def add(self, rows: pa.Table) -> None:
         self._rows.append(rows)
-        if (
-            sum(table.num_rows for table in self._rows) >= _PART_ROWS
-            or time.monotonic() - self._written_s >= _PART_S
-        ):
+        if sum(table.num_rows for table in self._rows) >= _PART_ROWS or time.monotonic() - self._written_s >= _PART_S:
             self.flush()
 
     def flush(self) -> None:

@@ -52,7 +52,7 @@ def backtest(
 def _print(found: Backtest) -> None:
     rows = [
         (
-            f"{name} ({model.bundle_id})",
+            name,
             str(model.rejected),
             f"{100 * model.rate:.3g}%",
             f"{100 * model.rate_bound:.3g}%",
@@ -62,10 +62,10 @@ def _print(found: Backtest) -> None:
         )
         for name, model in (("old", found.old), ("new", found.new))
     ]
-    columns = ("", "NG", "share", "at most", "threshold", "promised alpha", "threshold for it here")
+    columns = ("", "NG", "share", "at most", "threshold", "alpha", "threshold for it here")
     print_table(f"{found.pictures} pictures", columns, rows)
     correlation = "not defined" if found.rank_correlation is None else f"{found.rank_correlation:.3f}"
     note(
-        f"same verdict: {100 * found.agreement:.2f}%; from OK to NG: {found.ok_to_ng}, from NG to OK: {found.ng_to_ok}; "
-        f"rank correlation: {correlation}"
+        f"same verdict: {100 * found.agreement:.2f}%; from OK to NG: {found.ok_to_ng}, from NG to OK: "
+        f"{found.ng_to_ok}; rank correlation: {correlation}"
     )

@@ -30,6 +30,15 @@ def sweep(
         str,
         typer.Option(help="honest: the last model; paper: besides, the best meta-epoch on the test images, labelled."),
     ] = "honest",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            help="Train side by side on the Ray cluster at this address, such as 10.0.0.5:6379; local: on this "
+            "machine's processors.",
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", help="With --ray: processors that a training takes.")] = 1,
     options: Annotated[TrainingOptions, OptionGroup(training_options)],
     as_json: JsonOption = False,
 ) -> None:
@@ -39,12 +48,13 @@ def sweep(
     from simplenet_edge.training.config import TrainConfig
     from simplenet_edge.training.recipes import prepare
     from simplenet_edge.workflows.model_choice import with_model
-    from simplenet_edge.workflows.sweep import find_categories
+    from simplenet_edge.workflows.sweep import SweepCluster, find_categories
     from simplenet_edge.workflows.sweep import sweep as run_sweep
     from simplenet_edge.workflows.sweep_results import Protocol
 
     if protocol not in get_args(Protocol):
         raise ConfigError(f"protocol must be one of {', '.join(get_args(Protocol))}, not {protocol!r}")
+    cluster = None if ray is None else SweepCluster(ray, threads, int(options.device != "cpu"))
 
     def prepared(dataset: Dataset, seed: int) -> tuple[SimpleNet, TrainConfig]:
         return prepare(with_model(dataset.train, options, output / dataset.name, on_message=note), seed)
@@ -56,6 +66,7 @@ def sweep(
             output,
             seeds=seeds,
             protocol=cast("Protocol", protocol),
+            cluster=cluster,
             progress=bars.report,
             on_message=note,
         )

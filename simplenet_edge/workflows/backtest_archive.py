@@ -91,7 +91,8 @@ def _paths(path: Path, rows: set[int]) -> dict[int, str]:
     """The paths of pictures by their rows; the file is read piece by piece."""
     import pyarrow.parquet as pq
 
-    found, first = {}, 0
+    found: dict[int, str] = {}
+    first = 0
     for batch in pq.ParquetFile(path).iter_batches(columns=["path"]):
         found |= {row: batch[0][row - first].as_py() for row in rows if first <= row < first + batch.num_rows}
         first += batch.num_rows

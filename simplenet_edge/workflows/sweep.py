@@ -8,24 +8,43 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from simplenet_edge.data.layouts import Dataset, Sample, is_mvtec, load_dataset
 from simplenet_edge.data.reading import fingerprint
-from simplenet_edge.errors import ConfigError, DataError
+from simplenet_edge.errors import ConfigError, DataError, SimpleNetEdgeError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.evaluation.results import Evaluation
 from simplenet_edge.files import read_json, require_writable, write_json, write_text
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
 from simplenet_edge.spec import OperatingPoint
+from simplenet_edge.system import cpu_count
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.trainer import train
 from simplenet_edge.workflows.evaluate_artifact import evaluate_artifact
 from simplenet_edge.workflows.sweep_results import FIGURES, CategoryResult, Figures, Protocol, SeedResult, SweepResult
 
-__all__ = ["Prepare", "find_categories", "sweep"]
+__all__ = ["Prepare", "SweepCluster", "find_categories", "sweep"]
+
+
+@dataclass(frozen=True)
+class SweepCluster:
+    """A Ray cluster to train on, and what each run takes of it."""
+
+    address: str  # local: this machine, for as long as it takes
+    threads: int = 1  # of PyTorch, a processor each
+    gpus: int = 0
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ConfigError(f"threads must be at least 1, not {self.threads}")
+
 
 Prepare = Callable[[Dataset, int], tuple[SimpleNet, TrainConfig]]
 """From a dataset and a seed to an untrained model and how to train it."""
@@ -53,6 +72,7 @@ def sweep(
     *,
     seeds: int = 3,
     protocol: Protocol = "honest",
+    cluster: SweepCluster | None = None,
     progress: Progress = ignore,
     on_message: OnMessage = ignore_message,
 ) -> SweepResult:
@@ -61,6 +81,8 @@ def sweep(
     `honest`: the last model is measured; no test image has a say. `paper`: besides, every meta-epoch is measured on the
     test images and the best one's figures are kept, as the official code does; they stand under their own label, and
     no model is chosen by them. A seed draws the split, the networks, the noise and the order.
+    With `cluster` the seeds are trained side by side, with the same figures for the same number of threads; where some
+    fail, the others are finished before the error is raised.
 
     Raises ConfigError where `folder` holds runs of other options, DataError for a dataset without test images.
     """
@@ -70,29 +92,42 @@ def sweep(
         if not dataset.test:
             raise DataError(f"{dataset.name} has no labelled test images; add test/<class> folders")
     require_writable(folder)
-    results = []
+    tasks = []
     for dataset in datasets:
-        runs = []
         for seed in range(seeds):
-            on_message(f"{dataset.name}, seed {seed}")
             name = f"seed-{seed}" if protocol == "honest" else f"seed-{seed}-{protocol}"
-            runs.append(_run(dataset, prepare, folder / dataset.name / name, seed, protocol, progress, on_message))
-        results.append(CategoryResult(dataset.name, tuple(runs)))
+            tasks.append(_Task(dataset, folder / dataset.name / name, seed, protocol))
+    if cluster is None:
+        runs = [_run(task, prepare, progress, on_message) for task in tasks]
+    else:
+        for dataset in datasets:
+            prepare(dataset, 0)  # what is looked for once per dataset is found before the tasks would all do so
+        runs = _run_on_cluster(tasks, prepare, cluster, progress, on_message)
+    results = [
+        CategoryResult(dataset.name, tuple(runs[i * seeds : (i + 1) * seeds])) for i, dataset in enumerate(datasets)
+    ]
     result = SweepResult(protocol, seeds, tuple(results))
     write_json(folder / "sweep.json", result.to_dict())
     write_text(folder / "sweep.md", result.markdown())
     return result
 
 
-def _run(
-    dataset: Dataset,
-    prepare: Prepare,
-    folder: Path,
-    seed: int,
-    protocol: Protocol,
-    progress: Progress,
-    on_message: OnMessage,
-) -> SeedResult:
+@dataclass(frozen=True)
+class _Task:
+    """One seed of one dataset, and the folder of its run."""
+
+    dataset: Dataset
+    folder: Path
+    seed: int
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        return f"{self.dataset.name}, seed {self.seed}"
+
+
+def _run(task: _Task, prepare: Prepare, progress: Progress, on_message: OnMessage) -> SeedResult:
+    on_message(str(task))
+    dataset, folder, seed, protocol = task.dataset, task.folder, task.seed, task.protocol
     model, config = prepare(dataset, seed)
     curve = _TestCurve(folder / _CURVE_NAME, dataset)
     watch = curve.measure if protocol == "paper" else None
@@ -103,6 +138,56 @@ def _run(
         return SeedResult(seed, figures, seconds)
     best_meta_epoch, best = curve.best(run.record.meta_epochs)
     return SeedResult(seed, figures, seconds, best, best_meta_epoch)
+
+
+def _run_on_cluster(
+    tasks: Sequence[_Task], prepare: Prepare, cluster: SweepCluster, progress: Progress, on_message: OnMessage
+) -> list[SeedResult]:
+    """All tasks as tasks of Ray; when some fail, the others are finished first."""
+    from simplenet_edge.archive.cluster import cluster_resources, ray_cluster, run_tasks
+
+    threads, gpus = cluster.threads, cluster.gpus
+    done: dict[int, SeedResult] = {}
+    failed: dict[int, Exception] = {}
+    with ray_cluster(cluster.address, max(cpu_count(), threads)):
+        most = cluster_resources()
+        if threads > most[0] or gpus > most[1]:
+            raise ConfigError(
+                f"a run takes {threads} processors and {gpus} GPUs, the cluster has {most[0]} and {most[1]}; ask for "
+                "fewer --threads, or train on the CPU"
+            )
+        jobs = [(task, prepare, threads, os.getcwd()) for task in tasks]
+        for i, found in run_tasks(_run_on_node, jobs, threads, gpus):
+            if isinstance(found, Exception):
+                failed[i] = found
+                on_message(f"{tasks[i]} failed: {found}")
+            else:
+                done[i], messages = found
+                for message in messages:
+                    on_message(message)
+            progress("runs", len(done) + len(failed), len(tasks))
+    if failed:
+        first, error = min(failed.items())
+        text = f"{tasks[first]}: {error}" + (f" (and {len(failed) - 1} more failed)" if len(failed) > 1 else "")
+        raise (type(error) if isinstance(error, SimpleNetEdgeError) else SimpleNetEdgeError)(text) from error
+    return [done[i] for i in range(len(tasks))]
+
+
+def _run_on_node(task: _Task, prepare: Prepare, threads: int, cwd: str) -> tuple[SeedResult, list[str]]:
+    """One task in a process of a cluster: its result, and what it has to say. Raises DataError for missing files."""
+    import torch
+
+    with suppress(OSError):
+        os.chdir(cwd)  # relative paths are the caller's
+    for path in (task.dataset.test[0].path, task.folder.parents[1]):
+        if not path.exists():
+            raise DataError(
+                f"{path} is not there on the node {platform.node()}; a sweep on several machines needs the images and "
+                "the output folder on a file system that all of them share, under the same paths"
+            )
+    torch.set_num_threads(threads)
+    messages: list[str] = []
+    return _run(task, prepare, ignore, messages.append), messages
 
 
 def _measured(folder: Path, dataset: Dataset, progress: Progress, on_message: OnMessage) -> Figures:

@@ -45,7 +45,7 @@ def write_backtest_page(
     """
     title = f"Back-test: {names[0]} against {names[1]}"
     header = (
-        f"<header><h1>{html_text(title)}</h1>\n<p class=\"soft\">{found.pictures} pictures scored by both, "
+        f'<header><h1>{html_text(title)}</h1>\n<p class="soft">{found.pictures} pictures scored by both, '
         f"{found.failed} that could not be.</p></header>"
     )
     charts = (

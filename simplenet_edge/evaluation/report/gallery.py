@@ -15,7 +15,7 @@ from simplenet_edge.evaluation.results import Evaluation, ImageResult
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.overlay import HEAT_BGR, outline, overlay
 from simplenet_edge.imaging.preprocess import preprocess
-from simplenet_edge.spec import Frames, OperatingPoint, Predictor, ScoreStatistics
+from simplenet_edge.spec import OperatingPoint, Predictor, ScoreStatistics
 
 __all__ = ["galleries"]
 
