@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,3 +76,12 @@ def bundle_path(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("bundles") / "parts.bundle"
     export_bundle(TrainingRun.load(run_folder), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """A Ray cluster of this machine, started once for all tests; what runs in this process uses it."""
+    from simplenet_edge.archive.cluster import ray_cluster
+
+    with ray_cluster(cpus=2):
+        yield
