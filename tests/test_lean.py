@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+import simplenet_edge.archive
 import simplenet_edge.benchmark
 import simplenet_edge.engines
 import simplenet_edge.imaging
@@ -71,13 +72,16 @@ def modules_of(package: object) -> list[str]:
         simplenet_edge.serving,
         simplenet_edge.benchmark,
         simplenet_edge.imaging,
+        simplenet_edge.benchmark,
+        simplenet_edge.imaging,
+        simplenet_edge.archive,
     ],
     ids=lambda p: p.__name__,
 )
 def test_importing_the_runtime_loads_no_library_of_a_backend(package: object) -> None:
     modules = modules_of(package)
     assert len(modules) > 2
-    heavy = (*HEAVY, "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda")
+    heavy = (*HEAVY, "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "ray")
     code = (
         f"import sys, importlib; [importlib.import_module(name) for name in {modules}]; "
         f"print([name for name in {heavy} if name in sys.modules])"

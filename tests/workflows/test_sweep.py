@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from simplenet_edge.data.augment import AugmentConfig
-from simplenet_edge.data.layouts import Dataset, load_dataset
+from simplenet_edge.data.layouts import Dataset, Sample, load_dataset
 from simplenet_edge.errors import ConfigError, DataError
 from simplenet_edge.evaluation.evaluator import evaluate
 from simplenet_edge.model.build import build_simplenet
@@ -18,7 +19,7 @@ from simplenet_edge.spec import ResizeRule
 from simplenet_edge.training.config import TrainConfig
 from simplenet_edge.training.run import TrainingRun
 from simplenet_edge.training.trainer import train
-from simplenet_edge.workflows.sweep import find_categories, sweep
+from simplenet_edge.workflows.sweep import SweepCluster, _run_on_node, _Task, find_categories, sweep
 from simplenet_edge.workflows.sweep_results import PAPER_LABEL
 
 pytestmark = pytest.mark.slow
@@ -186,3 +187,31 @@ def test_pixel_threshold_letterbox_and_augmentation_reach_a_run(parts: Path, tmp
     assert point.pixel_threshold is not None
     assert point.pixel_threshold < point.threshold + 1  # of the same scale
     assert 3 * len(run.calibration_scores) == point.n_calibration
+
+
+def test_a_run_that_fails_on_a_cluster_leaves_the_others_be(ray_here: None, categories: Path, tmp_path: Path) -> None:
+    def prepare(dataset: Dataset, seed: int) -> tuple[SimpleNet, TrainConfig]:
+        if (dataset.name, seed) == ("bolt", 1):
+            raise ConfigError("a recipe that can't work")
+        model = build_simplenet("resnet18", random_weights=True, size_hw=(64, 64), seed=seed)
+        return model, TrainConfig(
+            meta_epochs=1, gan_epochs=1, steps_per_epoch=3, batch_patches=128, alpha=0.3, seed=seed
+        )
+
+    folder, cluster = tmp_path / "sweep", SweepCluster("local")
+    with pytest.raises(ConfigError, match=r"^bolt, seed 1: a recipe that can't work$"):
+        sweep(find_categories(categories), prepare, folder, seeds=2, cluster=cluster)
+    finished = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("measured.json"))
+    assert finished == ["bolt/seed-0", "cable/seed-0", "cable/seed-1"]
+    assert not (folder / "sweep.json").exists()
+
+
+def test_what_a_cluster_cannot_do_is_said(ray_here: None, parts: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(parts)
+    with pytest.raises(ConfigError, match="threads must be at least 1"):
+        SweepCluster("local", threads=0)
+    with pytest.raises(ConfigError, match="takes 64 processors and 0 GPUs, the cluster has 2"):
+        sweep([dataset], of_any, tmp_path / "sweep", seeds=1, cluster=SweepCluster("local", threads=64))
+    task = _Task(dataclasses.replace(dataset, test=(Sample(tmp_path / "gone.png"),)), tmp_path / "a/b", 0, "honest")
+    with pytest.raises(DataError, match="a file system that all of them share"):
+        _run_on_node(task, of_any, 1, str(tmp_path))
