@@ -91,6 +91,8 @@ _OPTIONAL = (
     _Library("pymodbus", "pymodbus.client", ("pymodbus",), "modbus"),
     _Library("asyncua", "asyncua", ("asyncua",), "opcua"),
     _Library("python-snap7", "snap7.client", ("python-snap7",), "s7"),
+    _Library("ray", "ray", ("ray",), "archive"),
+    _Library("pyarrow", "pyarrow", ("pyarrow",), "archive"),
     _Library("torch", "torch", ("torch",), "train"),
     _Library("onnx", "onnx", ("onnx",), "export", True),
 )
