@@ -18,7 +18,17 @@ from simplenet_edge.engines.tensorrt.engine import TensorRTEngine, TensorRTRtxEn
 from simplenet_edge.engines.tensorrt.library import Flavour, is_installed
 from simplenet_edge.errors import ConfigError, EngineUnavailable
 
-__all__ = ["Choice", "choose_engine", "choose_tensorrt", "cpu_engines", "engine_names", "engine_problem", "open_engine"]
+__all__ = [
+    "Choice",
+    "choose_engine",
+    "choose_tensorrt",
+    "cpu_engines",
+    "engine_names",
+    "engine_problem",
+    "needs_gpu",
+    "open_engine",
+    "takes_threads",
+]
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,16 @@ def engine_names() -> tuple[str, ...]:
 def engine_problem(name: str) -> str | None:
     """Why an engine can't run on this machine; None where it can. Raises KeyError for an unknown name."""
     return _ENGINES[name].absent()
+
+
+def takes_threads(name: str) -> bool:
+    """Whether an engine computes on CPU threads that `open_engine` can set. Raises KeyError for an unknown name."""
+    return _ENGINES[name].takes_threads
+
+
+def needs_gpu(name: str) -> bool:
+    """Whether an engine computes on a GPU."""
+    return name in _ON_GPU
 
 
 def cpu_engines(precision: str) -> tuple[str, ...]:

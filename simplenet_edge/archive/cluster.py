@@ -12,8 +12,8 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,8 @@ _ANSWER_S = 10.0  # for a cluster to take a connection, which Ray itself would w
 
 @contextmanager
 def ray_cluster(address: str = LOCAL, cpus: int | None = None) -> Iterator[None]:
-    """Work on the cluster at `address`, or on one of this machine alone with `cpus` processors, inside.
+    """Work on the cluster at `address`, or on one of this machine alone with `cpus` processors, inside, where nothing
+    goes to standard output.
 
     One that this process has joined already is used as it is. Raises EngineUnavailable without Ray, ConfigError where
     no cluster answers.
@@ -69,6 +70,8 @@ def ray_cluster(address: str = LOCAL, cpus: int | None = None) -> Iterator[None]
         except (OSError, RuntimeError, ValueError, OverflowError, ray.exceptions.RayError) as error:
             where = "Ray can't be started here" if address == LOCAL else f"no Ray cluster answers at {address}"
             raise ConfigError(f"{where} ({one_line(error)}); check the address, or try without --ray") from error
+        nowhere = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(redirect_stdout(nowhere))  # Ray prints there when a worker dies
         stack.callback(ray.shutdown)
         yield
 
@@ -133,7 +136,7 @@ def cluster_resources() -> tuple[int, int]:
 
 def map_blocks(
     worker: Callable[..., Any], job: Any, blocks: Sequence[pa.Table], workers: int, cpus: int, gpus: int
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """What `workers` instances of the class `worker` make of `blocks`, in the order in which they are done.
 
     Each is made with `job`, which travels once, holds `cpus` processors and `gpus` GPUs, and is called with a block at

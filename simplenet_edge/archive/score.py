@@ -7,7 +7,8 @@ same models stays; pictures that are new, changed, or could not be scored are do
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from simplenet_edge.archive.pictures import Picture, find_pictures, is_in_this_p
 from simplenet_edge.archive.results import Model, Results, scored_schema
 from simplenet_edge.archive.scorer import ScoreJob, Scorer
 from simplenet_edge.bundle import Bundle
-from simplenet_edge.engines.selection import choose_engine, cpu_engines, open_engine
+from simplenet_edge.engines.selection import choose_engine, needs_gpu, open_engine, takes_threads
 from simplenet_edge.errors import ConfigError, DataError, EngineError
 from simplenet_edge.files import require_writable
 from simplenet_edge.progress import OnMessage, Progress, ignore, ignore_message
@@ -76,8 +77,7 @@ def score_archive(
     """
     options = options or ScoreOptions()
     engine = choose_engine(options.engine, options.precision).name
-    on_cpu = engine in cpu_engines(options.precision)
-    threads = (options.threads or 1) if on_cpu else options.threads
+    threads = (options.threads or 1) if takes_threads(engine) else options.threads
     models = []
     for bundle, prefix in zip(bundles, prefixes, strict=True):
         open_engine(bundle, engine, options.precision, threads)  # refuses what it can't take
@@ -106,25 +106,17 @@ def _score(
     results: Results, job: ScoreJob, options: ScoreOptions, left: int, progress: Progress, on_message: OnMessage
 ) -> None:
     """Score what `results` has no score of, and keep it there."""
-    on_gpu = job.engine not in (*cpu_engines(options.precision), "fake")
+    gpus = int(needs_gpu(job.engine))
     cpus = job.threads or 1
     own = options.workers or max(1, cpu_count() // cpus)
-    with ray_cluster(options.ray, None if on_gpu else max(cpu_count(), own * cpus)):
-        all_cpus, all_gpus = cluster_resources()
-        most = all_gpus if on_gpu else all_cpus // cpus
-        workers = options.workers or most
-        if not 1 <= workers <= most:
-            what = "GPUs" if on_gpu else f"times {cpus} processors"
-            raise ConfigError(f"{workers} workers need as many {what}, the cluster has room for {most}; ask for fewer")
-        workers = min(workers, -(-left // _BLOCK))
+    with ray_cluster(options.ray, None if gpus else max(cpu_count(), own * cpus)):
+        workers = min(_workers(options.workers, cpus, gpus), -(-left // _BLOCK))
         on_message(f"{left} pictures, {workers} workers: {job.engine}, {options.precision}, batches of {options.batch}")
-        size, done, read, keeper = min(workers * _ROUND, _LARGEST_ROUND), 0, False, _Keeper(results)
+        done, read, keeper = 0, False, _Keeper(results)
         try:
-            for start in range(0, left, size):
-                blocks = list(_blocks(results, job, start, min(size, left - start)))
-                for rows in map_blocks(Scorer, job, blocks, workers, cpus, int(on_gpu)):
-                    _raise_fault(rows)
-                    keeper.add(rows.select(scored_schema(job.models).names))
+            with closing(_scored(results, job, left, workers, cpus, gpus)) as scored:
+                for rows in scored:
+                    keeper.add(rows)
                     done += rows.num_rows
                     read = read or _any_read(rows)
                     if not read and (done >= _ALL_UNREADABLE or (done == left and job.stores)):
@@ -135,6 +127,30 @@ def _score(
                     progress("scoring", done, left)
         finally:
             keeper.flush()
+
+
+def _workers(asked: int | None, cpus: int, gpus: int) -> int:
+    """How many workers the cluster has room for, or as many as were asked for. Raises ConfigError."""
+    all_cpus, all_gpus = cluster_resources()
+    most = all_gpus if gpus else all_cpus // cpus
+    workers = asked or most
+    if not 1 <= workers <= most:
+        what = "a GPU" if gpus else f"{cpus} of its {all_cpus} processors"
+        raise ConfigError(f"a worker takes {what}, the cluster has room for {most}, not for {workers}; ask for fewer")
+    return workers
+
+
+def _scored(
+    results: Results, job: ScoreJob, left: int, workers: int, cpus: int, gpus: int
+) -> Generator[pa.Table, None, None]:
+    """Rows as workers give them, round by round. Raises what a worker failed with."""
+    size = min(workers * _ROUND, _LARGEST_ROUND)
+    for start in range(0, left, size):
+        blocks = list(_blocks(results, job, start, min(size, left - start)))
+        with closing(map_blocks(Scorer, job, blocks, workers, cpus, gpus)) as found:  # it ends before Ray does
+            for rows in found:
+                _raise_fault(rows)
+                yield rows.select(scored_schema(job.models).names)
 
 
 class _Keeper:

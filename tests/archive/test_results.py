@@ -79,7 +79,7 @@ def test_a_damaged_part_is_done_again(tmp_path: Path, damage: str) -> None:
         part.rename(folder / "part.parquet")
     else:
         data[200] ^= 1
-        part.write_bytes({"cut": data[:-7], "bit": data, "empty": b""}[damage])
+        part.write_bytes(bytes({"cut": data[:-7], "bit": data, "empty": bytearray()}[damage]))
     said: list[str] = []
     with Results(path, [MODEL], said.append) as results:
         assert results.want(PICTURES) == 8

@@ -42,8 +42,8 @@ def test_an_archive_with_bad_pictures(
     found = rows_of(output)
     expected = scores_of(bundle, paths[:-3])
     assert {path: row["score"] for path, row in found.items() if not row["error"]} == pytest.approx(expected, rel=1e-5)
-    for path, score in expected.items():
-        assert found[path]["verdict"] == ("NG" if score > THRESHOLD else "OK")
+    for name, score in expected.items():
+        assert found[name]["verdict"] == ("NG" if score > THRESHOLD else "OK")
 
     (tmp_path / "archive" / "new.png").write_bytes(paths[0].read_bytes())
     code, out, err = run(*words, "--json")
@@ -77,7 +77,7 @@ def test_what_cannot_be_done_is_said(ray_here: None, bundle: Bundle, tmp_path: P
     def score(options: ScoreOptions, words: list[str] = pictures, model: Bundle = bundle) -> None:
         score_archive([model], words, output, options)
 
-    with pytest.raises(ConfigError, match="9 workers need as many times 1 processors, the cluster has room for 2"):
+    with pytest.raises(ConfigError, match="takes 1 of its 2 processors, the cluster has room for 2, not for 9"):
         score(ScoreOptions(workers=9))
     with pytest.raises(ConfigError, match="no engine is called"):
         score(ScoreOptions(engine="abacus"))

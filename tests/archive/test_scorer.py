@@ -17,6 +17,7 @@ from simplenet_edge.archive.scorer import ScoreJob, Scorer
 from simplenet_edge.bundle import Bundle
 from simplenet_edge.engines import fake
 from simplenet_edge.errors import EngineError
+from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.spec import Frames, Prediction
 from tests.archive.pictures import scores_of, write_pictures
 from tests.bundles import THRESHOLD, write_tiny_bundle
@@ -38,10 +39,10 @@ def block(folder: Path) -> pa.Table:
 
 def test_scores_are_those_of_the_detector(bundle: Bundle, tmp_path: Path) -> None:
     paths = write_pictures(tmp_path / "a", 11)
-    deep = cv2.imread(str(paths[0])).astype(np.uint16) * 257
+    deep = read_image(paths[0]).astype(np.uint16) * 257
     assert cv2.imwrite(str(paths[1]), deep)  # 16 bits
-    assert cv2.imwrite(str(paths[2]), cv2.imread(str(paths[2]))[:, :, 0])  # grey
-    assert cv2.imwrite(str(paths[3]), np.tile(cv2.imread(str(paths[3])), (3, 2, 1)))  # another size
+    assert cv2.imwrite(str(paths[2]), read_image(paths[2])[:, :, 0])  # grey
+    assert cv2.imwrite(str(paths[3]), np.tile(read_image(paths[3]), (3, 2, 1)))  # another size
     found = Scorer(job(bundle))(block(tmp_path / "a")).to_pylist()
     expected = scores_of(bundle, paths)
     assert {row["path"]: row["m0_score"] for row in found} == pytest.approx(expected, rel=1e-5)
@@ -54,7 +55,7 @@ def test_two_models_with_a_size_and_a_depth_of_their_own(bundle: Bundle, tmp_pat
     spec = dataclasses.replace(bundle.manifest.input, bit_depth=12)
     other = write_tiny_bundle(tmp_path / "other.zip", input=spec, name="other")
     paths = write_pictures(tmp_path / "a", 5)
-    wide = cv2.imread(str(paths[4])).astype(np.uint16) * 257  # more than 12 bits: no picture for the second
+    wide = read_image(paths[4]).astype(np.uint16) * 257  # more than 12 bits: no picture for the second
     assert cv2.imwrite(str(paths[4]), wide)
     found = {row["path"]: row for row in Scorer(job(bundle, other))(block(tmp_path / "a")).to_pylist()}
     assert "--bit-depth 12" in found[str(paths[4])]["error"]
