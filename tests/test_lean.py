@@ -72,8 +72,6 @@ def modules_of(package: object) -> list[str]:
         simplenet_edge.serving,
         simplenet_edge.benchmark,
         simplenet_edge.imaging,
-        simplenet_edge.benchmark,
-        simplenet_edge.imaging,
         simplenet_edge.archive,
     ],
     ids=lambda p: p.__name__,
