@@ -17,6 +17,9 @@ from simplenet_edge.spec import FULL_BIT_DEPTH, InputSpec, ResizeRule, SimpleNet
 
 __all__ = ["build_simplenet"]
 
+_EMBED_STEP = 16
+"""Of a layer's share of the embedding, which has about its channels: common divisors make narrow convolutions of it."""
+
 
 def build_simplenet(
     backbone: str,
@@ -51,11 +54,14 @@ def build_simplenet(
         resize_to = round(max(height, width) * 8 / 7)
     mean, std = normalization(backbone)
     spec = InputSpec(height, width, rule, resize_to, mean, std, bit_depth)
+    extractor = Backbone(backbone, layers or defaults.layers, seed=seed)
+    channels = [shape[0] for shape in extractor.feature_shapes(spec.size_hw)]
+    width = _EMBED_STEP * max(1, round(sum(channels) / len(channels) / _EMBED_STEP))
     config = SimpleNetConfig(
         backbone,
-        layers or defaults.layers,
-        pretrain_embed_dim=defaults.embed_dim,
-        target_embed_dim=defaults.embed_dim,
+        extractor.layers,
+        pretrain_embed_dim=width,
+        target_embed_dim=width * len(channels),
         standardize=variant == "edge",
         discriminator_hidden=defaults.hidden,
     )
@@ -69,7 +75,6 @@ def build_simplenet(
     if memory_size is None:
         memory_size = DEFAULT_MEMORY if variant == "edge" else 0
     config = dataclasses.replace(config, memory_size=memory_size)
-    extractor = Backbone(config.backbone, config.layers, seed=seed)
     if weights is not None:
         load_weights_file(extractor, weights)
     elif not random_weights:
