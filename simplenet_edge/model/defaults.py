@@ -41,16 +41,16 @@ class BackboneDefaults(NamedTuple):
 
 _PACKAGED = "installed, Apache-2.0"
 BACKBONE_DEFAULTS: dict[str, BackboneDefaults] = {
-    "efficientnet_lite0": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 464, 64, 256, _PACKAGED),
-    "efficientnet_lite1": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 464, 64, 256, _PACKAGED),
-    "efficientnet_lite2": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 512, 64, 256, _PACKAGED),
+    "efficientnet_lite0": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 240, 64, 256, _PACKAGED),
+    "efficientnet_lite1": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 240, 64, 256, _PACKAGED),
+    "efficientnet_lite2": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 240, 64, 256, _PACKAGED),
     "wide_resnet50_2": BackboneDefaults(("layer2", "layer3"), 1024, 128, 288),  # the paper's
     "resnet50": BackboneDefaults(("layer2", "layer3"), 1024, 128, 256),
-    "resnet18": BackboneDefaults(("layer2", "layer3"), 768, 128, 256),
-    "mobilenet_v2": BackboneDefaults(("features.6", "features.10", "features.13"), 384, 64, 256),
-    "mobilenet_v3_large": BackboneDefaults(("features.6", "features.10", "features.12"), 464, 64, 256),
-    "efficientnet_b0": BackboneDefaults(("features.3", "features.4", "features.5"), 464, 64, 256),
-    "convnext_tiny": BackboneDefaults(("features.3", "features.5"), 1152, 128, 256),
+    "resnet18": BackboneDefaults(("layer2", "layer3"), 384, 128, 256),
+    "mobilenet_v2": BackboneDefaults(("features.6", "features.10", "features.13"), 192, 64, 256),
+    "mobilenet_v3_large": BackboneDefaults(("features.6", "features.10", "features.12"), 240, 64, 256),
+    "efficientnet_b0": BackboneDefaults(("features.3", "features.4", "features.5"), 240, 64, 256),
+    "convnext_tiny": BackboneDefaults(("features.3", "features.5"), 576, 128, 256),
 }
 
 
