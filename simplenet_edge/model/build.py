@@ -18,7 +18,8 @@ from simplenet_edge.spec import FULL_BIT_DEPTH, InputSpec, ResizeRule, SimpleNet
 __all__ = ["build_simplenet"]
 
 _EMBED_STEP = 16
-"""Of a layer's share of the embedding, which has about its channels: common divisors make narrow convolutions of it."""
+"""A layer's share of the embedding is a multiple of it, near the mean of the layers' channels: the more divisors it has
+in common with them, the narrower are the convolutions that it folds into."""
 
 
 def build_simplenet(
@@ -56,12 +57,12 @@ def build_simplenet(
     spec = InputSpec(height, width, rule, resize_to, mean, std, bit_depth)
     extractor = Backbone(backbone, layers or defaults.layers, seed=seed)
     channels = [shape[0] for shape in extractor.feature_shapes(spec.size_hw)]
-    width = _EMBED_STEP * max(1, round(sum(channels) / len(channels) / _EMBED_STEP))
+    share = _EMBED_STEP * max(1, round(sum(channels) / len(channels) / _EMBED_STEP))
     config = SimpleNetConfig(
         backbone,
         extractor.layers,
-        pretrain_embed_dim=width,
-        target_embed_dim=width * len(channels),
+        pretrain_embed_dim=share if variant == "edge" else share * len(channels),  # as the paper has 1536 and 1536
+        target_embed_dim=share * len(channels),
         standardize=variant == "edge",
         discriminator_hidden=defaults.hidden,
     )
