@@ -1,9 +1,9 @@
 """What suits each backbone: one table, used wherever an option is left out.
 
 Layers are the middle of the network (the paper's layer2 and layer3: 1/8 and 1/16 of the input): deep enough for
-meaning, fine enough to find a scratch. The discriminator is as wide as its input, the ResNet50s' as wide as the
-paper's: twice as wide it found hardly more on drawn defects. The memory measures on about a third of the dimensions, at
-most 128; half as many patches, or a coarser grid of them, found clearly less.
+meaning, fine enough to find a scratch. The discriminator is about twice as wide as its input, the ResNet50s' as wide as
+the paper's. The memory measures on about a third of the dimensions, at most 128. Half of the width, of the patches or of
+their grid makes a frame up to 15 % faster and finds less, on drawn defects too.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class BackboneDefaults(NamedTuple):
 
 _PACKAGED = "installed, Apache-2.0"
 BACKBONE_DEFAULTS: dict[str, BackboneDefaults] = {
-    "efficientnet_lite0": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 240, 64, 256, _PACKAGED),
-    "efficientnet_lite1": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 240, 64, 256, _PACKAGED),
-    "efficientnet_lite2": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 240, 64, 256, _PACKAGED),
+    "efficientnet_lite0": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 464, 64, 256, _PACKAGED),
+    "efficientnet_lite1": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 464, 64, 256, _PACKAGED),
+    "efficientnet_lite2": BackboneDefaults(("blocks.2", "blocks.3", "blocks.4"), 512, 64, 256, _PACKAGED),
     "wide_resnet50_2": BackboneDefaults(("layer2", "layer3"), 1024, 128, 288),  # the paper's
     "resnet50": BackboneDefaults(("layer2", "layer3"), 1024, 128, 256),
-    "resnet18": BackboneDefaults(("layer2", "layer3"), 384, 128, 256),
-    "mobilenet_v2": BackboneDefaults(("features.6", "features.10", "features.13"), 192, 64, 256),
-    "mobilenet_v3_large": BackboneDefaults(("features.6", "features.10", "features.12"), 240, 64, 256),
-    "efficientnet_b0": BackboneDefaults(("features.3", "features.4", "features.5"), 240, 64, 256),
-    "convnext_tiny": BackboneDefaults(("features.3", "features.5"), 576, 128, 256),
+    "resnet18": BackboneDefaults(("layer2", "layer3"), 768, 128, 256),
+    "mobilenet_v2": BackboneDefaults(("features.6", "features.10", "features.13"), 384, 64, 256),
+    "mobilenet_v3_large": BackboneDefaults(("features.6", "features.10", "features.12"), 464, 64, 256),
+    "efficientnet_b0": BackboneDefaults(("features.3", "features.4", "features.5"), 464, 64, 256),
+    "convnext_tiny": BackboneDefaults(("features.3", "features.5"), 1152, 128, 256),
 }
 
 
