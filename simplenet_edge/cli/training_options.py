@@ -23,8 +23,10 @@ def _listed(backbone: str | None) -> str | None:
         return backbone
     from simplenet_edge.model.defaults import BACKBONE_DEFAULTS
 
-    rows = [(name, ", ".join(row.layers), row.weights) for name, row in BACKBONE_DEFAULTS.items()]
-    print_table("Backbones with defaults", ("backbone", "layers", "weights"), rows)
+    rows: list[tuple[str, ...]] = [
+        (name, ", ".join(row.layers), str(row.embed_dim), row.weights) for name, row in BACKBONE_DEFAULTS.items()
+    ]
+    print_table("Backbones with defaults", ("backbone", "layers", "embedding", "weights"), rows)
     raise typer.Exit
 
 

@@ -17,10 +17,6 @@ from simplenet_edge.spec import FULL_BIT_DEPTH, InputSpec, ResizeRule, SimpleNet
 
 __all__ = ["build_simplenet"]
 
-_EMBED_STEP = 16
-"""A layer's share of the embedding is a multiple of it, near the mean of the layers' channels: the more divisors it has
-in common with them, the narrower are the convolutions that it folds into."""
-
 
 def build_simplenet(
     backbone: str,
@@ -55,14 +51,11 @@ def build_simplenet(
         resize_to = round(max(height, width) * 8 / 7)
     mean, std = normalization(backbone)
     spec = InputSpec(height, width, rule, resize_to, mean, std, bit_depth)
-    extractor = Backbone(backbone, layers or defaults.layers, seed=seed)
-    channels = [shape[0] for shape in extractor.feature_shapes(spec.size_hw)]
-    share = _EMBED_STEP * max(1, round(sum(channels) / len(channels) / _EMBED_STEP))
     config = SimpleNetConfig(
         backbone,
-        extractor.layers,
-        pretrain_embed_dim=share if variant == "edge" else share * len(channels),  # as the paper has 1536 and 1536
-        target_embed_dim=share * len(channels),
+        layers or defaults.layers,
+        pretrain_embed_dim=defaults.embed_dim,
+        target_embed_dim=defaults.embed_dim,
         standardize=variant == "edge",
         discriminator_hidden=defaults.hidden,
     )
@@ -76,6 +69,7 @@ def build_simplenet(
     if memory_size is None:
         memory_size = DEFAULT_MEMORY if variant == "edge" else 0
     config = dataclasses.replace(config, memory_size=memory_size)
+    extractor = Backbone(config.backbone, config.layers, seed=seed)
     if weights is not None:
         load_weights_file(extractor, weights)
     elif not random_weights:

@@ -14,6 +14,7 @@ def test_layers_are_feature_maps_of_an_eighth_and_a_sixteenth(name: str) -> None
     row = BACKBONE_DEFAULTS[name]
     shapes = Backbone(name, row.layers).feature_shapes((64, 64))
     assert [shape[1:] for shape in shapes] == [(8, 8), *[(4, 4)] * (len(shapes) - 1)]
+    assert row.embed_dim <= sum(shape[0] for shape in shapes)
 
 
 def test_the_default_backbone_is_in_the_table() -> None:
