@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from simplenet_edge.contract import FAR
-from simplenet_edge.export.fold import Affine, first_affine, group_count, head_stages
+from simplenet_edge.export.fold import Affine, group_count, head_stages, memory_coordinates
 from simplenet_edge.export.int8_constants import Int8Constant, Int8Conv2d, exact_scales
 from simplenet_edge.model.geometry import Grid
-from simplenet_edge.model.head_quantizer import HeadQuantizer
 from simplenet_edge.model.memory import PatchMemory
 from simplenet_edge.model.patches import embedding_matrices, grid_resize
 from simplenet_edge.model.quantization import Quantizer, weight_scales
@@ -40,7 +39,7 @@ _LESSON_PATCHES = 256
 
 
 class FoldedMemory(nn.Module):
-    """Coordinates in the memory `(B, d, h, w)` and scores `(B, h, w)` -> scores with scaled distances, on one grid.
+    """Coordinates on the memory's grid `(B, d, h', w')` and scores `(B, h, w)` -> scores with scaled distances.
 
     `|c - p|^2 = |c|^2 - 2 c p + |p|^2`: one matrix product, laid out so that each patch's minimum is over neighbours in
     storage. ONNX Runtime takes twice as long over a 1x1 convolution and its minimum over channels.
@@ -70,17 +69,15 @@ class FoldedMemory(nn.Module):
         self.lesson_squares: Tensor
         self.floor: Tensor
         self.least = float(floor) ** 2
-        self.stride = memory.stride
         self.grid_hw = memory.grid.hw
         self.resize = grid_resize(memory.grid, grid, dtype)
 
     def forward(self, coordinates: Tensor, scores: Tensor) -> Tensor:
         """The score of each patch."""
-        coarse = coordinates[:, :, :: self.stride, :: self.stride]
         products = self.products if self.quantizer is None else self.int8_products()
         if self.quantizer is not None:
-            coarse = self.quantizer(coarse)
-        rows = coarse.flatten(2).transpose(1, 2)
+            coordinates = self.quantizer(coordinates)
+        rows = coordinates.flatten(2).transpose(1, 2)
         taught = (rows @ self.lesson_products + self.lesson_squares).amin(dim=2)
         nearest = torch.minimum((rows @ products + self.squares).amin(dim=2), taught)
         both = torch.stack([nearest, taught], dim=1) + (rows * rows).sum(dim=2).unsqueeze(1)
@@ -100,96 +97,144 @@ class FoldedHead(nn.Module):
         shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
         matrices = embedding_matrices(model.config, [shape[0] for shape in shapes])
         first, *rest = head_stages(model)
-        into = first_affine(model)
-        self.joined = "embed" in forms
-        assert not self.joined or set(forms) == {"embed"}, forms
-        self.layers_of: dict[Grid, list[int]] = {}
-        for i, grid in enumerate(model.grids):
-            self.layers_of.setdefault(grid, []).append(i)
-        branches: list[nn.Sequential] = []
-        kept_columns, quantizer = [], model.head_quantizer
-        for matrix, (channels, *_), form in zip(matrices, shapes, forms, strict=True):
-            kept = matrix.ne(0).any(dim=1)
-            kept_columns.append(into.weight[:, kept])
-            rows = into.weight @ matrix if form == "full" else matrix[kept]
-            mix = kept_columns[-1] if form == "pooled" else None
-            branches.append(_branch(model, channels, rows, mix, dtype if quantizer is None else torch.float64))
-            if quantizer is not None:
-                assert form == "pooled", form
-                branches[-1] = _int8_branch(branches[-1], quantizer, len(branches) - 1, kept, into.weight)
-        self.branches = nn.ModuleList(branches)
-        self.resizes = nn.ModuleList(grid_resize(grid, model.grids[0], dtype) for grid in self.layers_of)
-        kept_columns = [kept_columns[i] for layers in self.layers_of.values() for i in layers]
-        self.mix = _pointwise(Affine(torch.cat(kept_columns, dim=1), into.bias), dtype) if self.joined else None
-        bias = into.bias if quantizer is None else into.bias + into.weight @ quantizer.middles.double().cpu().sum(dim=0)
-        self.register_buffer("bias", bias.to(dtype).view(1, -1, 1, 1))
-        self.bias: Tensor
+        joined = "embed" in forms
+        assert not joined or set(forms) == {"embed"}, forms
+        self.pools = nn.ModuleList(
+            _pool(model, layer, matrix, shape[0], dtype) if form != "full" else nn.Identity()
+            for layer, (matrix, shape, form) in enumerate(zip(matrices, shapes, forms, strict=True))
+        )
+        make = _Joined if joined else _Added
+        self.first = make(model, first.affine, matrices, forms, model.grids[0], dtype)
         tail: list[nn.Module] = []
         for slope, stage in zip((first.slope, *(stage.slope for stage in rest)), rest, strict=False):
             assert slope is not None
             tail += [nn.LeakyReLU(slope), _pointwise(stage.affine, dtype)]
         self.tail = nn.Sequential(*tail)
-        self.hidden = len(first.affine.bias)
+        self.coordinates: nn.Module | None = None
         self.memory: FoldedMemory | None = None
         if model.memory is not None:
+            self.coordinates = make(model, memory_coordinates(model), matrices, forms, model.memory.grid, dtype)
             self.memory = FoldedMemory(model.memory, model.grids[0], dtype)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Patch anomaly scores `(B, h, w)`."""
-        parts = [branch(feature) for branch, feature in zip(self.branches, features, strict=True)]
-        by_grid = [[parts[i] for i in layers] for layers in self.layers_of.values()]
-        if self.mix is not None:
-            joined = [torch.cat(same, dim=1) if len(same) > 1 else same[0] for same in by_grid]
-            hidden = self.mix(torch.cat([resize(x) for x, resize in zip(joined, self.resizes, strict=True)], dim=1))
-        else:
-            added = [resize(sum(same[1:], start=same[0])) for same, resize in zip(by_grid, self.resizes, strict=True)]
-            hidden = sum(added[1:], start=added[0]) + self.bias
-        scores: Tensor = self.tail(hidden[:, : self.hidden])[:, 0]
-        if self.memory is not None:
-            scores = self.memory(hidden[:, self.hidden :], scores)
+        parts = [pool(feature) for pool, feature in zip(self.pools, features, strict=True)]
+        scores: Tensor = self.tail(self.first(parts))[:, 0]
+        if self.coordinates is not None and self.memory is not None:
+            scores = self.memory(self.coordinates(parts), scores)
         return scores
 
 
-def _branch(model: SimpleNet, channels: int, rows: Tensor, mix: Tensor | None, dtype: torch.dtype) -> nn.Sequential:
-    maker = model.patch_maker
+class _Added(nn.Module):
+    """An affine map of the embedding on `grid`: each layer's share of it on its own grid, resized and added up.
+
+    A grid that keeps every s-th patch of the first layer's costs that layer only those.
+    """
+
+    def __init__(
+        self,
+        model: SimpleNet,
+        into: Affine,
+        matrices: Sequence[Tensor],
+        forms: Sequence[LayerForm],
+        grid: Grid,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        stride = 1 if grid == model.grids[0] else model.config.memory_stride
+        quantizer = model.head_quantizer
+        shares: list[nn.Module] = []
+        self.layers_of: dict[Grid, list[int]] = {}
+        for layer, (matrix, own, form) in enumerate(zip(matrices, model.grids, forms, strict=True)):
+            kept = matrix.ne(0).any(dim=1)
+            bias = into.bias if layer == 0 else torch.empty(0)
+            every = stride if own == model.grids[0] else 1
+            self.layers_of.setdefault(grid if own == model.grids[0] else own, []).append(layer)
+            if quantizer is not None:
+                if layer == 0:
+                    bias = bias + into.weight @ quantizer.middles.double().cpu().sum(dim=0)
+                steps = quantizer.steps.double().cpu()
+                share = _pointwise(Affine(into.weight[:, kept] * steps[kept], bias), torch.float64, every)
+                shares.append(Int8Conv2d(share, weight_scales(into.weight * steps), share.bias))
+            elif form == "full":
+                shares.append(_patch_conv(model, into.weight @ matrix, bias, 1, dtype, every))
+            else:
+                shares.append(_pointwise(Affine(into.weight[:, kept], bias), dtype, every))
+        self.shares = nn.ModuleList(shares)
+        self.resizes = nn.ModuleList(grid_resize(own, grid, dtype) for own in self.layers_of)
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        """The map `(B, out, h, w)` of what `pools` gave."""
+        shares = [share(part) for share, part in zip(self.shares, parts, strict=True)]
+        by_grid = [[shares[layer] for layer in layers] for layers in self.layers_of.values()]
+        added = [resize(sum(same[1:], start=same[0])) for same, resize in zip(by_grid, self.resizes, strict=True)]
+        return sum(added[1:], start=added[0])
+
+
+class _Joined(nn.Module):
+    """The same on the embedding: rows of all layers resized to the first one's grid and joined, then mapped."""
+
+    def __init__(
+        self,
+        model: SimpleNet,
+        into: Affine,
+        matrices: Sequence[Tensor],
+        forms: Sequence[LayerForm],
+        grid: Grid,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        kept = [into.weight[:, matrix.ne(0).any(dim=1)] for matrix in matrices]
+        stride = 1 if grid == model.grids[0] else model.config.memory_stride
+        self.mix = _pointwise(Affine(torch.cat(kept, dim=1), into.bias), dtype, stride)
+        self.resizes = nn.ModuleList(grid_resize(own, model.grids[0], dtype) for own in model.grids)
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        """The map `(B, out, h, w)` of what `pools` gave."""
+        rows = [resize(part) for part, resize in zip(parts, self.resizes, strict=True)]
+        mixed: Tensor = self.mix(torch.cat(rows, dim=1))
+        return mixed
+
+
+def _pool(model: SimpleNet, layer: int, matrix: Tensor, channels: int, dtype: torch.dtype) -> nn.Module:
+    """The rows of `P_l` that are not zero, as a convolution of a layer's feature map; in INT8 where the model is.
+
+    There it reads rounded features and gives each channel in a step of its own, from its middle, rounded too.
+    """
+    kept, quantizer = matrix.ne(0).any(dim=1), model.head_quantizer
+    rows = matrix[kept]
     groups = group_count(rows, channels)
+    if quantizer is None:
+        return _patch_conv(model, rows, torch.empty(0), groups, dtype)
+    steps, middles = (values[..., kept].double().cpu() for values in (quantizer.steps, quantizer.middles[layer]))
+    conv = _patch_conv(model, rows / steps[:, None], torch.empty(0), groups, torch.float64)
+    return nn.Sequential(
+        copy.deepcopy(quantizer.features[layer]),
+        Int8Conv2d(conv, exact_scales(conv.weight.detach()), -middles / steps),
+        _quantizer(torch.ones(())),
+    )
+
+
+def _patch_conv(
+    model: SimpleNet, rows: Tensor, bias: Tensor, groups: int, dtype: torch.dtype, every: int = 1
+) -> nn.Conv2d:
+    """Rows `(R, C * k * k)` of patches as a convolution; no bias where that is empty."""
+    maker = model.patch_maker
+    channels = rows.shape[1] // maker.patch_size**2
     conv = nn.Conv2d(
         channels,
         len(rows),
         maker.patch_size,
-        stride=maker.stride,
+        stride=maker.stride * every,
         padding=maker.padding,
         groups=groups,
-        bias=False,
+        bias=len(bias) > 0,
         dtype=dtype,
     )
     conv.weight.data = grouped_weight(rows, channels, groups).reshape(conv.weight.shape).to(dtype)
-    branch = nn.Sequential(conv)
-    if mix is not None:
-        branch.append(_pointwise(Affine(mix, torch.empty(0)), dtype))
-    return branch
-
-
-def _int8_branch(
-    branch: nn.Sequential, quantizer: HeadQuantizer, layer: int, kept: Tensor, weight: Tensor
-) -> nn.Sequential:
-    """The two convolutions of a branch in INT8, each behind the rounding of what it reads.
-
-    The first gives the `kept` channels in steps of their own, from their middles. `weight` is that of all layers
-    together, which has one scale a channel.
-    """
-    steps, middles = (values[..., kept].double().cpu() for values in (quantizer.steps, quantizer.middles[layer]))
-    pool, mix = branch
-    assert isinstance(pool, nn.Conv2d)
-    assert isinstance(mix, nn.Conv2d)
-    pool.weight.data /= steps.view(-1, 1, 1, 1)
-    mix.weight.data *= steps.view(1, -1, 1, 1)
-    return nn.Sequential(
-        copy.deepcopy(quantizer.features[layer]),
-        Int8Conv2d(pool, exact_scales(pool.weight.detach()), -middles / steps),
-        _quantizer(torch.ones(())),
-        Int8Conv2d(mix, weight_scales(weight * quantizer.steps.double().cpu())),
-    )
+    if conv.bias is not None:
+        conv.bias.data = bias.to(dtype)
+    return conv
 
 
 def _quantizer(scale: Tensor) -> Quantizer:
@@ -205,10 +250,10 @@ def grouped_weight(rows: Tensor, channels: int, groups: int) -> Tensor:
     return torch.stack([blocks[i, :, i] for i in range(groups)]).flatten(0, 1)
 
 
-def _pointwise(affine: Affine, dtype: torch.dtype) -> nn.Conv2d:
-    """An affine map of the channels as a 1x1 convolution; no bias where the affine map carries none."""
+def _pointwise(affine: Affine, dtype: torch.dtype, every: int = 1) -> nn.Conv2d:
+    """An affine map of the channels of every so-manyth cell, as a 1x1 convolution; no bias where that is empty."""
     out, into = affine.weight.shape
-    conv = nn.Conv2d(into, out, 1, bias=len(affine.bias) > 0, dtype=dtype)
+    conv = nn.Conv2d(into, out, 1, stride=every, bias=len(affine.bias) > 0, dtype=dtype)
     conv.weight.data = affine.weight[:, :, None, None].to(dtype)
     if conv.bias is not None:
         conv.bias.data = affine.bias.to(dtype)

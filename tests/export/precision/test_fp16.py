@@ -31,8 +31,8 @@ def test_types_are_explicit(small_graph: onnx.ModelProto) -> None:
         (node.input[0], helper.get_node_attr_value(node, "to")) for node in half.graph.node if node.op_type == "Cast"
     ]
     single, half_kind = TensorProto.FLOAT, TensorProto.FLOAT16
-    # the resize is float32 too, and so are the distances of the memory
-    assert [kind for _, kind in casts] == [single, half_kind, single, half_kind, single, single]
+    # the resizes are float32 too, and so are the distances of the memory
+    assert [kind for _, kind in casts] == [single, half_kind, single, half_kind, single, single, single]
     weights = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
     convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
     assert {weights[node.input[1]] for node in convolutions[:-1]} == {TensorProto.FLOAT16}
