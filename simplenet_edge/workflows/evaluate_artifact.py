@@ -17,7 +17,7 @@ from simplenet_edge.evaluation.report.html import write_report
 from simplenet_edge.evaluation.results import Evaluation, write_evaluation
 from simplenet_edge.files import require_writable
 from simplenet_edge.model.backbone import RANDOM_WEIGHTS
-from simplenet_edge.model.embedder import FastPredictor
+from simplenet_edge.model.embedder import FastPredictor, FrameEmbedder
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
 from simplenet_edge.training.parts import parts_in_training
@@ -71,7 +71,8 @@ def evaluate_artifact(
         else:
             run = TrainingRun.load(model)
             point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
-            predictor, versions, config = FastPredictor(run.model), run.record.versions, run.model.config
+            predictor = FastPredictor(run.model, FrameEmbedder(run.model, len(dataset.test)))
+            versions, config = run.record.versions, run.model.config
             about = {"Engine": "PyTorch"}
             folder = folder or model / EVALUATION_FOLDER
         require_writable(folder)
