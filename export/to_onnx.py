@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,12 +11,10 @@ from torch import nn
 
 from simplenet_edge.contract import COORDINATES, LESSON_PRODUCTS
 from simplenet_edge.errors import ParityError
+from simplenet_edge.model.onnx_graph import OPSET, onnx_graph
 from simplenet_edge.spec import InputSpec
 
 __all__ = ["OPSET", "to_onnx"]
-
-OPSET = 18
-"""The oldest that PyTorch's exporter writes; TensorRT parses it since 8.6, which was built on ONNX 1.13."""
 
 _FREE_BATCH = 2  # an example of 1 would be taken for a constant
 
@@ -30,26 +26,7 @@ def to_onnx(module: nn.Module, spec: InputSpec) -> onnx.ModelProto:
     Raises ParityError where PyTorch's exporter gives a graph outside the contract.
     """
     example = torch.zeros(_FREE_BATCH, spec.height, spec.width, 3, dtype=torch.uint8)
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # the exporter's notes to its own developers
-            program = torch.onnx.export(
-                module,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                opset_version=OPSET,
-                input_names=["frames"],
-                output_names=["score", "map"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-            )
-    finally:
-        exporter_log.setLevel(level)
-    assert program is not None
-    model = program.model_proto
+    model = onnx_graph(module, example, "frames", ["score", "map"], free_batch=True)
     _strip(model)
     _share_initializers(model)
     _name_coordinates(model.graph)

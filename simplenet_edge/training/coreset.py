@@ -31,6 +31,7 @@ _LEAST_POINTS = 100
 _FLOOR_SHARE = 0.5  # of the mean distance of good patches that are not remembered
 _REPORT_EVERY = 200
 _CHUNK = 8192  # rows read at once
+_BLOCK = 4096  # rows measured at once
 
 
 def build_memory(
@@ -97,21 +98,33 @@ def k_center_greedy(
     """Indices of at most `count` of the rows `(N, d)`, each the farthest from those before; the first is random.
 
     Fewer where the time `end` of `time.perf_counter` passes, but a hundred in any case.
+
+    Distances only fall, so what a block of rows had as its largest bounds what it has now. A block is measured against
+    the points chosen since then, in one product, only where that bound is the largest of all.
     """
     squares = rows.square().sum(dim=1)
     distances = torch.full_like(squares, float("inf"))
-    chosen: list[Tensor] = []
-    latest = torch.tensor(int(rng.integers(len(rows))), device=rows.device)
     total = min(count, len(rows))
-    while len(chosen) < total and (len(chosen) < _LEAST_POINTS or time.perf_counter() < end):
-        chosen.append(latest)
-        to_latest = torch.addmv(squares + squares[latest], rows, rows[latest], alpha=-2)
-        distances = torch.minimum(distances, to_latest)
-        distances[latest] = -1  # rounding must not choose it again
-        latest = distances.argmax()
-        if len(chosen) % _REPORT_EVERY == 0 or len(chosen) == total:
-            progress("memory", len(chosen), total)
-    return torch.stack(chosen)
+    chosen = torch.empty(total, dtype=torch.int64, device=rows.device)
+    chosen[0] = int(rng.integers(len(rows)))
+    starts = range(0, len(rows), _BLOCK)
+    bounds = np.full(len(starts), np.inf)  # the largest distance of each block when it was measured last
+    places, measured = [0] * len(starts), [0] * len(starts)  # where that was, and against how many points
+    done = 1
+    while done < total and (done < _LEAST_POINTS or time.perf_counter() < end):
+        while measured[block := int(bounds.argmax())] < done:
+            within = slice(starts[block], starts[block] + _BLOCK)
+            new = chosen[measured[block] : done]
+            to_new = torch.addmm(squares[new], rows[within], rows[new].T, alpha=-2).amin(dim=1) + squares[within]
+            distances[within] = torch.minimum(distances[within], to_new)
+            distances[new[(new >= within.start) & (new < within.stop)]] = -1  # rounding must not choose it again
+            largest, place = distances[within].max(dim=0)
+            bounds[block], places[block], measured[block] = float(largest), within.start + int(place), done
+        chosen[done] = places[block]
+        done += 1
+        if done % _REPORT_EVERY == 0 or done == total:
+            progress("memory", done, total)
+    return chosen[:done]
 
 
 def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:

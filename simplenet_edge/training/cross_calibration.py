@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from simplenet_edge.data.samples import Sample
-from simplenet_edge.model.embedder import FastPredictor
+from simplenet_edge.model.embedder import FastPredictor, FrameEmbedder
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress
 from simplenet_edge.threshold import images_needed
@@ -39,6 +39,7 @@ def wants_folds(n_images: int, n_parts: int, config: TrainConfig) -> bool:
 
 def cross_calibration_scores(
     model: SimpleNet,
+    embedder: FrameEmbedder,
     samples: Sequence[Sample],
     parts: Mapping[str, str],
     cache: FeatureCache,
@@ -49,8 +50,8 @@ def cross_calibration_scores(
 ) -> CalibrationScores:
     """The scores of all samples, each by a model like `model` that was trained without its part.
 
-    `cache` holds the features of all of them, in order, each with its extra frames. What is interrupted goes on from
-    the checkpoints in `folder`.
+    `embedder` is that of `model`, whose backbone all of them have. `cache` holds the features of all samples, in order,
+    each with its extra frames. What is interrupted goes on from the checkpoints in `folder`.
     """
     labels = sorted(set(parts.values()))
     n_folds = min(config.folds, len(labels))
@@ -73,7 +74,7 @@ def cross_calibration_scores(
         held = [sample for sample, own in zip(samples, folds, strict=True) if own == fold]
         found.append(
             calibration_scores(
-                FastPredictor(other),
+                FastPredictor(other, embedder),
                 held,
                 model.input_spec,
                 config.max_corrupt_share,

@@ -28,7 +28,7 @@ from simplenet_edge.bundle_files import npy_bytes
 from simplenet_edge.data.reading import batched, fitting_batch
 from simplenet_edge.errors import DataError
 from simplenet_edge.files import write_bytes
-from simplenet_edge.model.embedder import Embedder
+from simplenet_edge.model.embedder import FrameEmbedder
 from simplenet_edge.model.quantization import is_int8
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress, ignore
@@ -147,6 +147,7 @@ def extract_features(
     budget_bytes: int,
     seed: int,
     batch_size: int = 8,
+    embedder: FrameEmbedder | None = None,
     progress: Progress = ignore,
     corrupt: Callable[[], Sequence[str]] = tuple,
 ) -> FeatureCache:
@@ -155,7 +156,8 @@ def extract_features(
     Where all patches would need more than `budget_bytes` on disk, each image keeps an equal random subset of its
     patches; mean and standard deviation always come from all. At most `batch_size` frames go through the backbone at
     once, fewer where they are large (`fitting_batch`); on a GPU in mixed precision (float16), on a CPU in float32.
-    `progress` counts the images; `corrupt` is asked at the end which files were left out.
+    `embedder` is the model's, where there is one already. `progress` counts the images; `corrupt` is asked at the end
+    which files were left out.
 
     Raises DataError where the disk has no room for the cache, where no frame comes or where features are not finite
     or all the same.
@@ -168,7 +170,7 @@ def extract_features(
     moments, joint = Moments(dim, full=False), Moments(dim, full=True)
     path = folder / ROWS_NAME
     (folder / INDEX_NAME).unlink(missing_ok=True)
-    rows, embedder = _reserved(path, (n_images * kept, dim)), Embedder(model)
+    rows, embedder = _reserved(path, (n_images * kept, dim)), embedder or FrameEmbedder(model, n_images)
     for batch in batched(frames, fitting_batch(batch_size, model.input_spec.size_hw)):
         embedding = _embedded(model, embedder, np.stack(batch))
         moments.add(embedding)
@@ -228,12 +230,12 @@ def _reserved(path: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.
 
 
 @torch.inference_mode()
-def _embedded(model: SimpleNet, embedder: Embedder, frames: Frames) -> npt.NDArray[np.float32]:
+def _embedded(model: SimpleNet, embedder: FrameEmbedder, frames: Frames) -> npt.NDArray[np.float32]:
     """Frames uint8 `(B, H, W, 3)` as embedding rows float32 `(B*h*w, D)`. Raises DataError."""
-    device = model.pixel_mean.device
-    half = device.type == "cuda" and not is_int8(model.backbone.body)  # what is rounded already should not be twice
+    # what is rounded already should not be twice
+    half = embedder.device.type == "cuda" and not is_int8(model.backbone.body)
     with torch.autocast("cuda", dtype=torch.float16, enabled=half):
-        embedding: torch.Tensor = embedder(model.normalize(torch.from_numpy(frames).to(device)))
+        embedding = embedder(frames)
     if not torch.isfinite(embedding).all():
         raise DataError(
             "the backbone gave features that are not finite: its weights are broken, or too large for a GPU's half "

@@ -29,7 +29,7 @@ from simplenet_edge.data.layouts import Sample
 from simplenet_edge.data.reading import Split, check_bit_depth, fingerprint, read_frames, split_good
 from simplenet_edge.data.samples import content_hash
 from simplenet_edge.files import disk_errors, write_bytes
-from simplenet_edge.model.embedder import FastPredictor
+from simplenet_edge.model.embedder import FastPredictor, FrameEmbedder
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import OnLoss, OnMessage, Progress, ignore, ignore_loss, ignore_message
 from simplenet_edge.spec import Frames, from_dict, to_dict
@@ -154,7 +154,10 @@ def _train(
     started = time.perf_counter()
     names = "\0".join(sample.name for sample in split.calibration)
     key += hashlib.sha256(os.fsencode(names)).hexdigest()  # features of other images must not be taken up
-    cache = _features(model, split.train, config, folder / _FEATURES_FOLDER, key, progress)
+    copies = 0 if config.augment is None else config.augment.copies
+    embedder = FrameEmbedder(model, (len(split.train) + len(split.calibration)) * (1 + copies))
+    until = None if config.budget_s is None else started + _EXTRACTION_SHARE * config.budget_s
+    cache = _features(model, embedder, split.train, config, folder / _FEATURES_FOLDER, key, until, progress)
     extracted = time.perf_counter()
     left_s = None if config.budget_s is None else config.budget_s - (extracted - started)
     with torch.random.fork_rng(devices=[]):
@@ -173,11 +176,11 @@ def _train(
     trained = time.perf_counter()
     if cross:
         found = cross_calibration_scores(
-            model, split.train, parts.train, cache, config, folder / FOLDS_NAME, key, progress
+            model, embedder, split.train, parts.train, cache, config, folder / FOLDS_NAME, key, progress
         )
     else:
         found = calibration_scores(
-            FastPredictor(model),
+            FastPredictor(model, embedder),
             split.calibration,
             model.input_spec,
             config.max_corrupt_share,
@@ -277,9 +280,17 @@ def _device_name(model: SimpleNet) -> str:
 
 
 def _features(
-    model: SimpleNet, samples: Sequence[Sample], config: TrainConfig, folder: Path, key: str, report: Progress
+    model: SimpleNet,
+    embedder: FrameEmbedder,
+    samples: Sequence[Sample],
+    config: TrainConfig,
+    folder: Path,
+    key: str,
+    until: float | None,
+    report: Progress,
 ) -> FeatureCache:
-    if config.budget_s is not None:  # whatever part of them time allows should be a fair sample
+    """The features of the samples; with `until`, seconds of `time.perf_counter`, of those that are read before."""
+    if until is not None:  # whatever part of them time allows should be a fair sample
         order = np.random.default_rng(config.seed).permutation(len(samples))
         samples = [samples[i] for i in order]
     reader = read_frames(samples, model.input_spec, config.max_corrupt_share)
@@ -289,8 +300,8 @@ def _features(
     if config.augment is not None:
         frames = augmented_frames(frames, config.augment, config.seed)
         n_frames *= 1 + config.augment.copies
-    if config.budget_s is not None:
-        frames = _until(frames, time.perf_counter() + _EXTRACTION_SHARE * config.budget_s)
+    if until is not None:
+        frames = _until(frames, until)
     if cache is None:
         cache = extract_features(
             model,
@@ -300,6 +311,7 @@ def _features(
             key=key,
             budget_bytes=config.cache_bytes,
             seed=config.seed,
+            embedder=embedder,
             progress=report,
             corrupt=lambda: _named(reader.corrupt),
         )

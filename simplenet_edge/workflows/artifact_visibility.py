@@ -25,10 +25,11 @@ from simplenet_edge.evaluation.visibility import Visibility, VisibilityConfig, m
 from simplenet_edge.files import disk_errors, require_writable, write_bytes, write_json
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.preprocess import preprocess
-from simplenet_edge.model.embedder import FastPredictor
+from simplenet_edge.model.embedder import FastPredictor, FrameEmbedder
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.runtime.detector import Detector
 from simplenet_edge.spec import Frames, InputSpec
+from simplenet_edge.synthetic.sized_defects import SIZED_KINDS
 from simplenet_edge.training.run import VISIBILITY_FOLDER, VISIBILITY_NAME, TrainingRun
 from simplenet_edge.workflows.artifact import folder_beside, is_bundle
 
@@ -84,7 +85,8 @@ def measure_artifact(
     precision, which gives it another id. Raises ConfigError for options that don't go with what `model` is, DataError
     where images or the disk refuse, BundleError.
     """
-    with _opened(model, good, engine, precision) as artifact:
+    config = config or VisibilityConfig()
+    with _opened(model, good, engine, precision, config.draws * len(SIZED_KINDS)) as artifact:
         folder = folder or artifact.folder
         require_writable(folder)
         images, left_out = _images(artifact.samples, artifact.spec.bit_depth)
@@ -98,7 +100,8 @@ def measure_artifact(
 
 
 @contextmanager
-def _opened(model: Path, good: Path | None, engine: str, precision: str) -> Iterator[_Artifact]:
+def _opened(model: Path, good: Path | None, engine: str, precision: str, n_frames: int) -> Iterator[_Artifact]:
+    """What is at `model`, to judge about `n_frames` images."""
     samples = None if good is None else load_dataset(good=good).train
     if is_bundle(model, engine, precision):
         if samples is None:
@@ -115,7 +118,8 @@ def _opened(model: Path, good: Path | None, engine: str, precision: str) -> Iter
             yield _Artifact(inspect, detector.threshold, detector.spec, samples, beside, bundle=bundle)
         return
     run = TrainingRun.load(model)
-    predictor, spec, point = FastPredictor(run.model), run.model.input_spec, run.operating_point
+    predictor = FastPredictor(run.model, FrameEmbedder(run.model, n_frames))
+    spec, point = run.model.input_spec, run.operating_point
 
     def predict(images: Sequence[Frames]) -> Any:
         return predictor.predict(np.stack([preprocess(image, spec) for image in images])).score

@@ -17,7 +17,7 @@ from simplenet_edge.evaluation.report.html import write_report
 from simplenet_edge.evaluation.results import Evaluation, write_evaluation
 from simplenet_edge.files import require_writable
 from simplenet_edge.model.backbone import RANDOM_WEIGHTS
-from simplenet_edge.model.embedder import FastPredictor
+from simplenet_edge.model.embedder import FastPredictor, FrameEmbedder
 from simplenet_edge.progress import Progress, ignore
 from simplenet_edge.spec import Predictor
 from simplenet_edge.training.parts import parts_in_training
@@ -43,7 +43,7 @@ def evaluate_artifact(
 ) -> tuple[Evaluation, Path]:
     """Measure the training run or bundle at `model` on the dataset's test images; the evaluation and the report's path.
 
-    A run is measured in PyTorch, a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
+    A run is measured in PyTorch (its features as in training), a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
     `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Which test
     images show parts that are in training is known of a run only. Raises
     DataError without test images, ConfigError for options that don't go with what `model` is, and
@@ -71,8 +71,10 @@ def evaluate_artifact(
         else:
             run = TrainingRun.load(model)
             point, statistics, spec = run.operating_point, run.score_statistics, run.model.input_spec
-            predictor, versions, config = FastPredictor(run.model), run.record.versions, run.model.config
-            about = {"Engine": "PyTorch"}
+            embedder = FrameEmbedder(run.model, len(dataset.test))
+            predictor = FastPredictor(run.model, embedder)
+            versions, config = run.record.versions, run.model.config
+            about = {"Engine": "PyTorch" if embedder.engine == "pytorch" else "PyTorch, features in ONNX Runtime"}
             folder = folder or model / EVALUATION_FOLDER
         require_writable(folder)
         known = None if run is None else parts_in_training(run, dataset.test, progress)

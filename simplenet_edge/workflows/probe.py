@@ -23,7 +23,7 @@ from simplenet_edge.errors import DataError
 from simplenet_edge.evaluation.metrics import image_auroc
 from simplenet_edge.imaging.decode import read_image
 from simplenet_edge.imaging.preprocess import preprocess
-from simplenet_edge.model.embedder import Embedder
+from simplenet_edge.model.embedder import FrameEmbedder
 from simplenet_edge.model.patches import image_scores
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.spec import Frames, InputSpec
@@ -102,21 +102,22 @@ def drawn_auroc(
     memory = model.memory
     assert memory is not None
     frames = [preprocess(window, spec) for window in images.train]
+    judged = (*images.good, *images.drawn)
+    embedder = FrameEmbedder(model, len(frames) + len(judged))
     with tempfile.TemporaryDirectory() as folder:
-        cache = extract_features(model, frames, len(frames), Path(folder), key="", budget_bytes=2**30, seed=0)
+        cache = extract_features(
+            model, frames, len(frames), Path(folder), key="", budget_bytes=2**30, seed=0, embedder=embedder
+        )
         set_statistics(model, cache, None)
         build_memory(model, cache, seed=0)
 
-    embedder = Embedder(model)
-
     @torch.inference_mode()
     def score(window: Frames) -> float:
-        frame = torch.from_numpy(preprocess(window, spec))[None].to(model.pixel_mean.device)
-        rows = model.standardizer(embedder(model.normalize(frame)))
+        rows = model.standardizer(embedder(preprocess(window, spec)[np.newaxis]))
         scores: torch.Tensor = memory(rows, rows.new_zeros(len(rows)))
         return float(image_scores(scores.reshape(1, *model.grid_hw), model.config.score_top_k))
 
-    scores = [score(window) for window in (*images.good, *images.drawn)]
+    scores = [score(window) for window in judged]
     labels = np.arange(len(scores)) >= len(images.good)
     found = image_auroc(np.array(scores, np.float32), labels)
     assert found is not None

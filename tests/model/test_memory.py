@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,17 @@ def test_farthest_points_cover(count: int, size: int, seed: int) -> None:
     reach = torch.cdist(rows, rows[chosen]).amin(dim=1).max()
     for i in range(1, len(chosen)):
         assert torch.cdist(rows[chosen[i : i + 1]], rows[chosen[:i]]).min() >= reach - 1e-3
+
+
+@pytest.mark.parametrize(("size", "spread"), [(9000, 100), (4097, 3), (40, 1000)])  # exact in float32; with many ties
+def test_each_point_is_the_first_of_the_farthest(rng: np.random.Generator, size: int, spread: int) -> None:
+    rows = rng.integers(-spread, spread + 1, (size, 4))
+    chosen = k_center_greedy(torch.from_numpy(rows).float(), 300, np.random.default_rng(0)).tolist()
+    distances = np.full(size, np.iinfo(np.int64).max)
+    for latest, following in itertools.pairwise(chosen):
+        distances = np.minimum(distances, ((rows - rows[latest]) ** 2).sum(axis=1))
+        distances[latest] = -1
+        assert following == distances.argmax()
 
 
 def test_distances_are_euclidean() -> None:
