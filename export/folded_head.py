@@ -168,7 +168,8 @@ class _Added(nn.Module):
         shares = [share(part) for share, part in zip(self.shares, parts, strict=True)]
         by_grid = [[shares[layer] for layer in layers] for layers in self.layers_of.values()]
         added = [resize(sum(same[1:], start=same[0])) for same, resize in zip(by_grid, self.resizes, strict=True)]
-        return sum(added[1:], start=added[0])
+        total: Tensor = sum(added[1:], start=added[0])
+        return total
 
 
 class _Joined(nn.Module):

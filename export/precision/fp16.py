@@ -1,9 +1,9 @@
 """The FP32 graph as an FP16 graph whose types are all explicit, as TensorRT's strong typing needs it.
 
-In and out: an ONNX graph of the contract (frames uint8, score and map float32). Weights and activations from the first
-convolution to the last but one are float16. Float32 stay: the pixel normalisation, the last convolution (it gives the
-score) and everything behind it, operators outside `FP16_OPERATORS`, and nodes whose weights or measured
-activations don't fit into float16.
+In and out: an ONNX graph of the contract (frames uint8, score and map float32). Weights and activations between
+convolutions are float16. Float32 stay: the pixel normalisation, the convolutions with none behind them (they give the
+score and the memory's coordinates) and everything behind those, operators outside `FP16_OPERATORS`, and nodes whose
+weights or measured activations don't fit into float16.
 """
 
 from __future__ import annotations
