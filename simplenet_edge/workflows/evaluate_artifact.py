@@ -43,9 +43,9 @@ def evaluate_artifact(
 ) -> tuple[Evaluation, Path]:
     """Measure the training run or bundle at `model` on the dataset's test images; the evaluation and the report's path.
 
-    A run is measured in PyTorch (its features as in training), a bundle's graph of `precision` in `engine`. `folder` takes `report.html` and
-    `evaluation.json`; without it they go into the run, where `export` finds them, or beside the bundle. Which test
-    images show parts that are in training is known of a run only. Raises
+    A run is measured in PyTorch (its features as in training), a bundle's graph of `precision` in `engine`. `folder`
+    takes `report.html` and `evaluation.json`; without it they go into the run, where `export` finds them, or beside the
+    bundle. Which test images show parts that are in training is known of a run only. Raises
     DataError without test images, ConfigError for options that don't go with what `model` is, and
     DataError where `folder` can't be written.
     """

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from simplenet_edge.data.layouts import Dataset, load_dataset
 from simplenet_edge.data.reading import read_frames
 from simplenet_edge.errors import ConfigError
+from simplenet_edge.model import embedder
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
 from simplenet_edge.progress import Progress
@@ -79,6 +80,22 @@ def test_interrupted_run_comes_to_the_bits_of_an_unbroken_one(
     assert_same(run, unbroken)
     assert not (folder / "features").exists()
     assert not (folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(("stage", "number"), [("features", 8), ("training", 1), ("calibration", 1)])
+def test_a_run_in_onnx_runtime_comes_to_the_same_bits(
+    parts: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, number: int
+) -> None:
+    monkeypatch.setattr(embedder, "EXPORT_PIXELS", 0)
+    config = replace(CONFIG, meta_epochs=1)
+
+    def mobile() -> SimpleNet:
+        return build_simplenet("mobilenet_v2", random_weights=True, size_hw=(SIZE, SIZE), memory_size=50)
+
+    whole = train(mobile(), parts.train, config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(mobile(), parts.train, config, tmp_path / "run", progress=interrupt_at(stage, number))
+    assert_same(train(mobile(), parts.train, config, tmp_path / "run", resume=True), whole)
 
 
 def test_finished_run_is_returned_as_it_is(parts: Dataset, unbroken: TrainingRun) -> None:
