@@ -53,7 +53,8 @@ def test_storing_the_weights_as_integers_changes_no_number(
 def test_all_but_what_is_behind_the_first_activation(stored: onnx.ModelProto, model: SimpleNet) -> None:
     n_convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in model.backbone.body.modules())
     assert float_layers(stored) == []
-    assert int8_layers(stored) == n_convolutions + 2 * len(model.config.layers) + 1  # and the memory's product
+    head = 3 * len(model.config.layers) + 1  # pooled, for the score, for the coordinates; the product of the memory
+    assert int8_layers(stored) == n_convolutions + head
     floats = [node.input[1] for node in stored.graph.node if node.op_type == "Conv" and "head." in node.input[1]]
     assert floats == ["head.tail.1.weight"]
 
