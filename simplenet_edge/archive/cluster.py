@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
@@ -164,6 +165,10 @@ def map_blocks(
             f"a worker failed ({one_line(error)}); check that each node of the cluster has this version of "
             "simplenet-edge[archive] and memory enough, or take fewer --workers"
         ) from error
+    finally:  # an iterator that is left early has a thread yet, and Ray ends the process where Ray goes first
+        for thread in threading.enumerate():
+            if thread.name == "iter_threaded":
+                thread.join(_ANSWER_S)
 
 
 class _Worker:
