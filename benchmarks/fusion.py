@@ -32,7 +32,7 @@ from simplenet_edge.export.to_onnx import to_onnx
 from simplenet_edge.model.build import build_simplenet
 from simplenet_edge.model.simplenet import SimpleNet
 
-MODELS = {"wide_resnet50_2": 288, "resnet18": 256, "mobilenet_v2": 256}
+MODELS = {"wide_resnet50_2": 288, "resnet18": 256, "efficientnet_lite0": 256}
 FLOOR = "bare backbone"
 
 
