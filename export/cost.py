@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simplenet_edge.export.fold import first_affine, group_count
+from simplenet_edge.export.fold import group_count, head_stages
 from simplenet_edge.export.folded_head import LayerForm
 from simplenet_edge.model.geometry import Grid, operator_mode
 from simplenet_edge.model.patches import embedding_matrices
@@ -52,26 +52,36 @@ def _resize(channels: int, grid: Grid, new: Grid) -> Cost:
 
 
 def form_costs(model: SimpleNet) -> dict[LayerForm, list[Cost]]:
-    """The cost of each layer's share of the first affine map in each form; `embed` splits the joint 1x1 by layer.
+    """The cost of each layer's share of what is linear in the embedding; `embed` splits the joint 1x1 by layer.
 
-    Layers of one grid are added before they are resized: the first of them bears the cost.
+    That is the first stage, on the first layer's grid, and the memory's coordinates, on its own. Layers of one grid are
+    added before they are resized: the first of them bears the cost.
     """
     shapes = model.backbone.feature_shapes(model.input_spec.size_hw)
     matrices = embedding_matrices(model.config, [shape[0] for shape in shapes])
-    hidden = len(first_affine(model).bias)
     area, reference = model.config.patch_size**2, model.grids[0]
+    wanted = [(len(head_stages(model)[0].affine.bias), reference)]
+    if model.memory is not None:
+        wanted.append((len(model.memory.components), model.memory.grid))
     costs: dict[LayerForm, list[Cost]] = {"full": [], "pooled": [], "embed": []}
     for i, (matrix, (channels, *features_hw), grid) in enumerate(zip(matrices, shapes, model.grids, strict=True)):
         rows = matrix[matrix.ne(0).any(dim=1)]
         n_rows, groups = len(rows), group_count(rows, channels)
-        in_cells, cells, out_cells = (height * width for height, width in (features_hw, grid.hw, reference.hw))
-        pool = _conv(channels, n_rows, area, groups, in_cells, cells)
-        widened = Cost(0, 0) if grid in model.grids[:i] else _resize(hidden, grid, reference)
-        costs["full"].append(_conv(channels, hidden, area, 1, in_cells, cells) + widened)
-        costs["pooled"].append(pool + _conv(n_rows, hidden, 1, 1, cells, cells) + widened)
-        costs["embed"].append(
-            pool + _resize(n_rows, grid, reference) + _conv(n_rows, hidden, 1, 1, out_cells, out_cells)
-        )
+        in_cells, cells, all_cells = (height * width for height, width in (features_hw, grid.hw, reference.hw))
+        full = Cost(0, 0)
+        pooled = _conv(channels, n_rows, area, groups, in_cells, cells)
+        embed = pooled + _resize(n_rows, grid, reference)
+        for out, target in wanted:
+            target_cells = target.hw[0] * target.hw[1]
+            own = target if grid == reference else grid  # of the first layer's patches, only those that are wanted
+            own_cells = own.hw[0] * own.hw[1]
+            widened = Cost(0, 0) if grid in model.grids[:i] else _resize(out, own, target)
+            full += _conv(channels, out, area, 1, in_cells, own_cells) + widened
+            pooled += _conv(n_rows, out, 1, 1, cells, own_cells) + widened
+            embed += _conv(n_rows, out, 1, 1, all_cells, target_cells)
+        costs["full"].append(full)
+        costs["pooled"].append(pooled)
+        costs["embed"].append(embed)
     return costs
 
 

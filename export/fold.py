@@ -24,7 +24,6 @@ from simplenet_edge.model.simplenet import SimpleNet, Standardizer
 __all__ = [
     "Affine",
     "Stage",
-    "first_affine",
     "fold_linear",
     "group_count",
     "head_stages",
@@ -82,15 +81,6 @@ def memory_coordinates(model: SimpleNet) -> Affine:
     assert scaled is not None
     components = (model.memory.distance_scale.double() * model.memory.components.double()).cpu()
     return scaled.then(Affine(components, torch.zeros(len(components), dtype=torch.float64)))
-
-
-def first_affine(model: SimpleNet) -> Affine:
-    """From the embedding to all that the head needs of it: the first stage's outputs, then the memory's coordinates."""
-    first = head_stages(model)[0].affine
-    if model.memory is None:
-        return first
-    coordinates = memory_coordinates(model)
-    return Affine(torch.cat([first.weight, coordinates.weight]), torch.cat([first.bias, coordinates.bias]))
 
 
 def fold_linear(module: nn.Module) -> Affine | None:
