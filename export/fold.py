@@ -7,8 +7,8 @@ layers up to the first activation, the head starts with
     z = sum_l resize_l(conv(f_l; M P_l)) + b
 
 because resizing between grids acts on positions and the matrices act on channels, so that the two commute, and
-because the weights of a bilinear resize sum to one at each position, so that `b` may come last. The coordinates of the
-patch memory are linear in the embedding too: they are more rows of `M`.
+because the weights of a bilinear resize sum to one at each position, so that `b` may come first or last. The
+coordinates of the patch memory are linear in the embedding too, with an `M` of their own, on the memory's grid.
 """
 
 from __future__ import annotations
